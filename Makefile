@@ -1,0 +1,41 @@
+# Each target sets up what it needs in .venv; a second call is quick.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo lab check format test test-long bench clean
+.DEFAULT_GOAL := demo
+
+# One stamp per set of extras: made again only when pyproject.toml changes.
+$(VENV)/.ready-%: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) ($*) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	@touch $@
+
+demo: $(VENV)/.ready-engine
+	@$(BIN)/comfynb demo
+
+lab: $(VENV)/.ready-engine,lab
+	@$(BIN)/jupyter lab notebooks
+
+check: $(VENV)/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.ready-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: $(VENV)/.ready-test
+	$(BIN)/pytest -m "not long" $(ARGS)
+
+test-long: $(VENV)/.ready-test
+	$(BIN)/pytest -m long --timeout 600 $(ARGS)
+
+bench: $(VENV)/.ready-test
+	$(BIN)/python -m bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

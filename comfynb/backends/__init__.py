@@ -1,0 +1,1 @@
+"""What renders: a ComfyUI server, or the embedded engine that speaks its protocol."""

@@ -1,0 +1,176 @@
+"""What a run asks of whatever renders, and what it hears back.
+
+A backend takes a graph under a prompt id that the caller chose (and wrote down) before, tells
+what happens to a listener, and gives the pictures' bytes. It knows no log, no scene and no
+widget. All of it lives on the one loop of `comfynb.loop`; listeners are called there and must
+return at once.
+
+`render` returns as soon as every expected picture is here, which may be before the prompt has
+left the server's worker: `Released` says when the next prompt may be sent. So the bytes of one
+picture are fetched and made durable while the next is already being drawn.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from comfynb.keyframes import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What a server says of itself.
+
+    Attributes:
+        label: Host and port, or "embedded engine".
+        version: ComfyUI's version, or "" where it does not say.
+        device: Name of its first device, or "".
+    """
+
+    label: str
+    version: str = ""
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The server began with the prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A node made a step.
+
+    Attributes:
+        node: Id of the node.
+        value: Steps done.
+        maximum: Steps in all.
+    """
+
+    node: str
+    value: float
+    maximum: float
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A rough picture of an unfinished one.
+
+    Attributes:
+        node: Id of the node that works on it.
+        data: JPEG or PNG bytes.
+        mime: Their type.
+    """
+
+    node: str
+    data: bytes
+    mime: str
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something a user should know although the picture may still come."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The prompt has left the server's worker; the next one may be sent."""
+
+
+Event = Started | Progress | Preview | Warned | Released
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Bytes that a node gave.
+
+    Attributes:
+        node: Id of the node.
+        index: Position among that node's pictures, from 0.
+        data: As the server sent them, unchecked.
+    """
+
+    node: str
+    index: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a prompt ended.
+
+    Attributes:
+        status: `done` with pictures; `failed`; `cancelled` (someone removed or interrupted it);
+            `lost` (the server does not know it any more).
+        pictures: In the order of the graph's output nodes.
+        failure: Why, unless done.
+        unknown_words: Words the model does not know, where the server says so.
+        server_cached: The server did not run a single node for it.
+        queued_ms: From the POST until it began; None where not seen.
+        executing_ms: From then until its last expected output; None where not seen.
+        fetch_ms: Getting the bytes.
+    """
+
+    status: Literal["done", "failed", "cancelled", "lost"]
+    pictures: tuple[Picture, ...] = ()
+    failure: Failure | None = None
+    unknown_words: tuple[str, ...] = ()
+    server_cached: bool = False
+    queued_ms: float | None = None
+    executing_ms: float | None = None
+    fetch_ms: float | None = None
+
+
+class Backend(ABC):
+    """Something that renders graphs."""
+
+    label: str
+    """Host and port, or "embedded engine"; never a token."""
+
+    @abstractmethod
+    async def open(self) -> ServerInfo:
+        """Connect, or find the connection still good; safe to call again.
+
+        Raises:
+            ServerUnreachableError: Nobody answers (retryable).
+            NotComfyUIError: Something else answers there.
+            AccessDeniedError: A token is missing or wrong.
+            EngineMissingError: The embedded engine is not installed.
+            EngineError: The embedded engine did not start.
+        """
+
+    @abstractmethod
+    async def checkpoints(self) -> Sequence[str]:
+        """Return the names of the checkpoints that can be loaded, sorted."""
+
+    @abstractmethod
+    async def render(
+        self, prompt_id: str, graph: Mapping[str, Any], listener: Listener
+    ) -> Outcome:
+        """Run a graph and return its pictures.
+
+        Cancelling the task that waits here tells the server nothing: call `cancel`.
+
+        Args:
+            prompt_id: A canonical uuid4 that was never used before.
+            graph: API format.
+            listener: Told what happens meanwhile; may still hear `Warned` and `Released` after
+                this returned. `Released` comes exactly once, also where the prompt failed.
+
+        Raises:
+            ServerGoneError: Not reachable again in time.
+        """
+
+    @abstractmethod
+    async def cancel(self, prompt_ids: Sequence[str]) -> None:
+        """Take exactly these prompts off the server; return when they are gone from it."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close sockets and end what was started. Safe to call twice."""

@@ -1,0 +1,239 @@
+"""What came out of a cell: plain values that every room shares.
+
+A keyframe is one row of the log, even where its prompt gave several pictures. It holds no
+pixels: an `Output` names bytes by their sha256, and a `Pictures` store (the log's folder, or
+memory where there is no log) gives them when asked. So a thousand keyframes weigh little, and
+one that came from a file, a socket or a query is the same thing.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from comfynb.errors import KeyframeFailedError
+from comfynb.scenes import Scene
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Status = Literal[
+    "queued", "submitted", "running", "done", "cached", "failed", "cancelled", "lost", "unknown"
+]
+"""Where a cell stands.
+
+`cached`: found in the log. `lost`: the server forgot it. `unknown`: its server is not connected.
+"""
+
+ENDED: frozenset[Status] = frozenset({"done", "cached", "failed", "cancelled", "lost", "unknown"})
+"""The statuses that a run does not change any more."""
+
+MADE: frozenset[Status] = frozenset({"done", "cached"})
+"""The statuses with pictures."""
+
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class Pictures(Protocol):
+    """Where the bytes of outputs are kept."""
+
+    def read(self, sha256: str) -> bytes:
+        """Return the bytes with that sha256.
+
+        Raises:
+            LogError: If they are not there any more.
+        """
+
+    def path(self, sha256: str, mime: str) -> Path | None:
+        """Return the file that holds them, or None where they are kept in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One picture of a keyframe.
+
+    Attributes:
+        node: Id of the node that gave it.
+        index: Position among that node's pictures, from 0.
+        sha256: Of the bytes as the server sent them; 64 hex digits.
+        mime: Found from the bytes, such as "image/png".
+        bytes: Size of the file.
+        width_px: Width in pixels.
+        height_px: Height in pixels.
+    """
+
+    node: str
+    index: int
+    sha256: str
+    mime: str
+    bytes: int
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a cell has no picture, in words that a user can act on.
+
+    Attributes:
+        kind: A short stable word: "rejected", "node_error", "server_gone", "bad_picture",
+            "no_output", "log_write", "lost", "interrupted", ...
+        message: What the server, or we, said; shortened.
+        node: The node it is about, as "id (class)", or None.
+        hint: What to do next, or "".
+    """
+
+    kind: str
+    message: str
+    node: str | None = None
+    hint: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.kind}: {self.message}"
+        if self.node:
+            text += f" (node {self.node})"
+        return f"{text}. {self.hint}" if self.hint else text
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """How long the parts took, in milliseconds; None where it is not known.
+
+    Attributes:
+        queued_ms: From the POST until the server began.
+        executing_ms: From then until its output node reported.
+        fetch_ms: Getting the bytes.
+        total_ms: From the POST until the row was durable.
+    """
+
+    queued_ms: float | None = None
+    executing_ms: float | None = None
+    fetch_ms: float | None = None
+    total_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keyframe:
+    """One result: what was asked, what came, and how.
+
+    Attributes:
+        id: uuid5 of the prompt id, so that whoever finds the same prompt writes the same id.
+        run: Id of the run that made it.
+        key: Content key of its cell.
+        scene: What was to be drawn.
+        prompt: The positive text as sent (scene and style joined).
+        negative: The negative text as sent.
+        seed: 0 to 2**64 - 1.
+        knobs: Every knob's value as sent.
+        workflow: The graph as sent (API format), or None where the log left it out.
+        axes: Label of this cell on each axis of its sweep.
+        status: `done`, `cached`, `failed`, `cancelled` or `lost`.
+        outputs: Its pictures, in the order of the graph's output nodes.
+        error: Why there are none, or None.
+        warnings: What went less than well although there is a picture.
+        unknown_words: Words of the prompt that the model does not know.
+        timings: How long it took.
+        server: Label of the server, never with a token.
+        server_version: What the server calls its version, or "".
+        server_cached: The server reused a result of its own; its timings say nothing.
+        take: The n-th keyframe of its place, from 1; numbered on read, else None.
+        measures: Numbers measured on the picture later, by name.
+        created_at: When it was made, UTC.
+        pictures: Where the bytes are.
+    """
+
+    id: str
+    run: str
+    key: str
+    scene: Scene
+    status: Status
+    prompt: str = ""
+    negative: str = ""
+    seed: int = 0
+    knobs: Mapping[str, Any] = EMPTY
+    workflow: Mapping[str, Any] | None = field(default=None, repr=False)
+    axes: Mapping[str, str] = EMPTY
+    outputs: tuple[Output, ...] = ()
+    error: Failure | None = None
+    warnings: tuple[str, ...] = ()
+    unknown_words: tuple[str, ...] = ()
+    timings: Timings = field(default_factory=Timings)
+    server: str = ""
+    server_version: str = ""
+    server_cached: bool = False
+    take: int | None = None
+    measures: Mapping[str, float] = EMPTY
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    pictures: Pictures | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a picture."""
+        return self.status in MADE
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds from the POST until the picture was safe; None where nothing was made."""
+        return None if self.timings.total_ms is None else self.timings.total_ms / 1000
+
+    @property
+    def path(self) -> Path | None:
+        """File of the first picture; None without one, or where pictures are kept in memory."""
+        if not self.outputs or self.pictures is None:
+            return None
+        return self.pictures.path(self.outputs[0].sha256, self.outputs[0].mime)
+
+    def read(self, output: int = 0) -> bytes:
+        """Return the bytes of a picture, exactly as the server sent them.
+
+        Args:
+            output: Position in `outputs`.
+
+        Raises:
+            KeyframeFailedError: If there is no picture.
+            LogError: If its file is gone.
+        """
+        if not self.outputs or self.pictures is None:
+            raise KeyframeFailedError([(self.scene.id, str(self.error or self.status))])
+        return self.pictures.read(self.outputs[output].sha256)
+
+    @property
+    def image(self) -> Image.Image:
+        """The first picture as a PIL image, loaded when asked.
+
+        Raises:
+            KeyframeFailedError: If there is none.
+        """
+        from PIL import Image  # noqa: PLC0415 - only those who look need Pillow
+
+        return Image.open(io.BytesIO(self.read()))
+
+
+def raise_for_failed(keyframes: Sequence[Keyframe]) -> None:
+    """Raise one error that names every failed keyframe; return quietly if there is none.
+
+    Raises:
+        KeyframeFailedError: If a keyframe has no picture.
+    """
+    failures = [(k.scene.id, str(k.error or k.status)) for k in keyframes if not k.ok]
+    if failures:
+        raise KeyframeFailedError(failures)
+
+
+__all__ = [
+    "EMPTY",
+    "ENDED",
+    "MADE",
+    "Failure",
+    "Keyframe",
+    "Output",
+    "Pictures",
+    "Status",
+    "Timings",
+    "raise_for_failed",
+]
