@@ -150,9 +150,7 @@ class Backend(ABC):
         """Return the names of the checkpoints that can be loaded, sorted."""
 
     @abstractmethod
-    async def render(
-        self, prompt_id: str, graph: Mapping[str, Any], listener: Listener
-    ) -> Outcome:
+    async def render(self, prompt_id: str, graph: Mapping[str, Any], listener: Listener) -> Outcome:
         """Run a graph and return its pictures.
 
         Cancelling the task that waits here tells the server nothing: call `cancel`.

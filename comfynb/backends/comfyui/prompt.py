@@ -1,0 +1,384 @@
+"""One prompt on one server: a small state machine.
+
+It is fed from two sides that may contradict each other in time but not in fact: messages from
+the socket, which come at once but can be lost, and answers to /queue and /history, which come
+late but are the truth. Whatever comes first ends it:
+
+    sent -> heard (execution_start, executing, ...) -> complete (every leaf node reported, its
+    bytes fetched) -> released (executing null, or gone from the queue)
+
+A leaf is a node that no other node links to. Every other node is an ancestor of a leaf and runs
+before it, so when all leaves have reported `executed` nothing more can come: the picture need
+not wait for executing(null).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from comfynb.backends.base import (
+    Listener,
+    Outcome,
+    Picture,
+    Preview,
+    Progress,
+    Released,
+    Started,
+    Warned,
+)
+from comfynb.backends.comfyui import messages as m
+from comfynb.errors import BackendError, ServerGoneError
+from comfynb.keyframes import Failure
+from comfynb.workflows import leaf_nodes
+
+logger = logging.getLogger(__name__)
+
+SOCKET_RESULT = "SaveImageWebsocket"
+"""Its results travel as binary frames and never reach the history (ComfyUI 0.3.75)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A file as ComfyUI names it, for GET /view."""
+
+    filename: str
+    subfolder: str
+    type: str
+
+
+Fetch = Callable[[FileRef], Awaitable[bytes]]
+
+_VERDICTS = (m.ExecutionCached, m.ExecutionSuccess, m.ExecutionFailed, m.ExecutionInterrupted)
+"""What a history entry's messages can tell that matters after the end."""
+
+
+class Prompt:
+    """What we know of one prompt.
+
+    Attributes:
+        id: Its id on the server.
+        epoch: The connection it was sent under; messages come only while it stands.
+        heard_at: When anything was last known of it; seconds, monotonic.
+        ask: It has left the worker and only the history knows how.
+        asked_at: When the server was last asked about it.
+        asks: How often, since anything was heard.
+        absent_since: When the server first said that it does not know it.
+        released: Whether it has left the worker.
+        done: Set when `outcome` may be called.
+    """
+
+    def __init__(
+        self, prompt_id: str, graph: Mapping[str, Any], listener: Listener, fetch: Fetch
+    ) -> None:
+        self.id = prompt_id
+        self.epoch = -1
+        self.ask = False
+        self.asked_at = 0.0
+        self.asks = 0
+        self.absent_since: float | None = None
+        self.released = False
+        self.done = asyncio.Event()
+        self.sent_at = self.heard_at = time.monotonic()
+        self._graph, self._listener, self._fetch = graph, listener, fetch
+        self._leaves = set(leaf_nodes(graph))
+        self._started_at: float | None = None
+        self._reported_at: float | None = None
+        self._current: str | None = None
+        self._cached: frozenset[str] = frozenset()
+        self._fetches: dict[str, list[asyncio.Task[bytes]]] = {}
+        self._frames: dict[str, list[bytes]] = {}
+        self._unknown_words: tuple[str, ...] = ()
+        self._failure: Failure | None = None
+        self._status: str | None = None
+        self._error: BackendError | None = None
+
+    # -- what the socket says
+
+    def hear(self, message: m.Message) -> None:
+        """Take a message that is about this prompt."""
+        self._alive()
+        handler = self._HANDLERS.get(type(message))
+        if handler is not None:
+            handler(self, message)
+
+    def _on_start(self, _: m.ExecutionStart) -> None:
+        self._start()
+
+    def _on_cached(self, message: m.ExecutionCached) -> None:
+        self._cached = frozenset(message.nodes)
+
+    def _on_executing(self, message: m.Executing) -> None:
+        self._start()
+        self._current = message.node
+        if message.node is None:
+            self._left_worker()
+
+    def _on_progress(self, message: m.NodeProgress) -> None:
+        self._current = message.node
+        self._listener(Progress(message.node, message.value, message.maximum))
+
+    def _on_image(self, message: m.ImageFrame) -> None:
+        node = message.node or self._current or ""
+        if self._class(node) == SOCKET_RESULT:
+            self._frames.setdefault(node, []).append(message.data)
+        else:
+            self._listener(Preview(node, message.data, message.mime))
+
+    def _on_executed(self, message: m.Executed) -> None:
+        self.collect(message.node, message.output)
+
+    def _on_success(self, _: m.ExecutionSuccess) -> None:
+        self._status = self._status or "success"
+        if self.done.is_set():
+            self.release()  # executing(null) follows; nothing is left to learn from it
+
+    def _on_error(self, message: m.ExecutionFailed) -> None:
+        if message.blocked:
+            self._listener(Warned(f"node {message.node} was blocked: {message.message}"))
+            return
+        self._fail(
+            Failure(
+                "node_error",
+                message.message or message.exception or "the node failed",
+                f"{message.node} ({message.node_type})",
+                _hint(message),
+            )
+        )
+
+    def _on_interrupted(self, _: m.ExecutionInterrupted) -> None:
+        self._status = "interrupted"
+
+    _HANDLERS: Mapping[type, Callable[[Prompt, Any], None]] = {
+        m.ExecutionStart: _on_start,
+        m.ExecutionCached: _on_cached,
+        m.Executing: _on_executing,
+        m.NodeProgress: _on_progress,
+        m.ImageFrame: _on_image,
+        m.Executed: _on_executed,
+        m.ExecutionSuccess: _on_success,
+        m.ExecutionFailed: _on_error,
+        m.ExecutionInterrupted: _on_interrupted,
+    }
+
+    # -- what asking says
+
+    def seen_pending(self) -> None:
+        """It waits in the server's queue."""
+        self._alive()
+
+    def seen_running(self) -> None:
+        """It runs."""
+        self._alive()
+        self._start()
+
+    def settle_from_history(self, entry: Mapping[str, Any]) -> None:
+        """It has ended; `entry` is its history entry.
+
+        An interrupt has status_str "error" too: only the messages tell (ComfyUI 0.3.75).
+        """
+        outputs = entry.get("outputs")
+        for node, output in outputs.items() if isinstance(outputs, dict) else ():
+            if isinstance(output, dict):
+                self.collect(str(node), output)
+        status = entry.get("status")
+        events = status.get("messages") if isinstance(status, dict) else None
+        for event in events if isinstance(events, list) else ():
+            if isinstance(event, list | tuple) and len(event) == 2:
+                try:
+                    message = m.parse_event(str(event[0]), event[1])
+                except m.MalformedMessageError as exc:
+                    logger.warning("prompt %s: its history is malformed: %s", self.id, exc)
+                    continue
+                if isinstance(message, _VERDICTS):
+                    self._HANDLERS[type(message)](self, message)
+        self.release()
+        self._finish(asked=True)
+
+    def settle_lost(self) -> None:
+        """The server knows nothing of it: it was restarted, or somebody deleted it."""
+        self.release()
+        if not self.done.is_set():
+            self._status = "lost"
+            self._finish(asked=True)
+
+    def settle_cancelled(self) -> None:
+        """It was taken off the server, verified."""
+        self.release()
+        if not self.done.is_set():
+            self._status = "interrupted"
+            self._finish(asked=True)
+
+    def settle_failed(self, failure: Failure) -> None:
+        """It cannot come to an end any more."""
+        self.release()
+        if not self.done.is_set():
+            self._fail(failure)
+            self._finish(asked=True)
+
+    def settle_gone(self, error: BackendError) -> None:
+        """Its server is gone: `outcome` raises."""
+        self.release()
+        if not self.done.is_set():
+            self._error = error
+            self.done.set()
+
+    # -- collecting
+
+    def collect(self, node: str, output: Mapping[str, Any]) -> None:
+        """Begin to fetch what a node gave, once."""
+        self._reported_at = self._reported_at or time.monotonic()
+        words = output.get("unknown_words")
+        if isinstance(words, list):
+            self._unknown_words = tuple(str(word)[:80] for word in words[:100])
+        if node not in self._fetches:
+            refs = _files(output)
+            self._fetches[node] = [asyncio.ensure_future(self._fetch(ref)) for ref in refs]
+        if self._leaves and self._leaves <= self._fetches.keys():
+            self.done.set()
+
+    def _left_worker(self) -> None:
+        self.release()
+        self._finish(asked=False)
+
+    def _finish(self, *, asked: bool) -> None:
+        """The prompt is over: settle, or ask the history what the socket did not say."""
+        if self.done.is_set():
+            if self._failure is not None and self._leaves <= self._fetches.keys():
+                self._listener(Warned(str(self._failure)))
+            return
+        silent = self._leaves - self._fetches.keys() - self._frames.keys()
+        if not asked and silent and self._failure is None and self._status != "interrupted":
+            # A leaf that shows nothing, or a message that got lost: only the history knows.
+            self.ask = True
+            return
+        self.done.set()
+
+    async def outcome(self) -> Outcome:
+        """Wait for the bytes and tell how it ended.
+
+        Raises:
+            BackendError: If its server is gone.
+        """
+        if self._error is not None:
+            await self._drop_fetches()
+            raise self._error
+        pictures: list[Picture] = []
+        order = {node: position for position, node in enumerate(self._graph)}
+        for node in sorted({*self._fetches, *self._frames}, key=lambda n: order.get(n, 1 << 30)):
+            parts: list[bytes] = list(self._frames.get(node, ()))
+            for task in self._fetches.get(node, ()):
+                try:
+                    parts.append(await task)
+                except ServerGoneError:
+                    await self._drop_fetches()
+                    raise
+                except BackendError as exc:
+                    self._fail(
+                        Failure(
+                            "fetch",
+                            str(exc),
+                            self._name(node),
+                            "the picture was made but could not be read; retry asks again",
+                        )
+                    )
+            pictures.extend(Picture(node, index, data) for index, data in enumerate(parts))
+        return self._judge(tuple(pictures), _between(self._reported_at, time.monotonic()))
+
+    def _judge(self, pictures: tuple[Picture, ...], fetch_ms: float | None) -> Outcome:
+        failure = self._failure
+        if pictures:
+            if failure is not None:
+                self._listener(Warned(str(failure)))
+            reused = bool(self._cached) and self._cached >= self._graph.keys()
+            return Outcome(
+                "done",
+                pictures,
+                unknown_words=self._unknown_words,
+                server_cached=reused,
+                queued_ms=_between(self.sent_at, self._started_at),
+                executing_ms=_between(self._started_at, self._reported_at),
+                fetch_ms=fetch_ms,
+            )
+        if failure is not None:
+            return Outcome("failed", failure=failure)
+        if self._status == "lost":
+            text = "the server does not know this prompt any more"
+            hint = "it was restarted, or somebody cleared its queue; retry makes it again"
+            return Outcome("lost", failure=Failure("lost", text, hint=hint))
+        if self._status == "interrupted":
+            return Outcome(
+                "cancelled", failure=Failure("interrupted", "somebody stopped this prompt")
+            )
+        text = "the workflow ended well but gave no picture"
+        hint = "it needs an output node such as SaveImage whose branch is not muted or blocked"
+        return Outcome("failed", failure=Failure("no_output", text, hint=hint))
+
+    # -- small things
+
+    @property
+    def started(self) -> bool:
+        """Whether the worker took it."""
+        return self._started_at is not None
+
+    def warn(self, text: str) -> None:
+        """Tell the listener something that is no failure."""
+        self._listener(Warned(text))
+
+    def release(self) -> None:
+        """It is off the worker; said once."""
+        if not self.released:
+            self.released = True
+            self._listener(Released())
+
+    async def _drop_fetches(self) -> None:
+        tasks = [task for group in self._fetches.values() for task in group]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _alive(self) -> None:
+        self.heard_at, self.asks, self.absent_since = time.monotonic(), 0, None
+
+    def _start(self) -> None:
+        if self._started_at is None:
+            self._started_at = time.monotonic()
+            self._listener(Started())
+
+    def _fail(self, failure: Failure) -> None:
+        self._failure = self._failure or failure
+
+    def _class(self, node: str) -> str:
+        entry = self._graph.get(node)
+        return str(entry.get("class_type", "")) if isinstance(entry, Mapping) else ""
+
+    def _name(self, node: str) -> str:
+        return f"{node} ({self._class(node)})"
+
+
+def _between(begin: float | None, end: float | None) -> float | None:
+    return None if begin is None or end is None else max(0.0, end - begin) * 1000
+
+
+def _files(output: Mapping[str, Any]) -> list[FileRef]:
+    """Find the files in a node's output, whatever key they stand under ("images", "gifs", ...)."""
+    return [
+        FileRef(
+            entry["filename"], str(entry.get("subfolder") or ""), str(entry.get("type") or "output")
+        )
+        for entries in output.values()
+        if isinstance(entries, list)
+        for entry in entries
+        if isinstance(entry, dict) and isinstance(entry.get("filename"), str)
+    ]
+
+
+def _hint(message: m.ExecutionFailed) -> str:
+    text = f"{message.exception} {message.message}".lower()
+    if "out of memory" in text or "outofmemory" in text:
+        return "use a smaller size or batch, or free memory on the server, then retry"
+    return "look at this node's inputs; the server's log has the full traceback"

@@ -1,0 +1,283 @@
+"""One connection to one ComfyUI: handshake, reading, reconnecting, gone.
+
+A fresh client id for every connection: with a kept one, the server's late clean-up of the old
+socket unregisters the new one, which then hears nothing while open (upstream issue 16010). The
+price is that prompts sent under the old id are never heard of again; whoever owns them asks.
+
+    closed -> connecting -> ready <-> reconnecting -> gone -> (open again) connecting
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import uuid
+from collections.abc import Callable
+from typing import Literal
+from urllib.parse import urlencode
+
+import websockets.asyncio.client
+from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
+
+from comfynb.backends.base import ServerInfo
+from comfynb.backends.comfyui.address import Address
+from comfynb.backends.comfyui.http import Http
+from comfynb.backends.comfyui.messages import (
+    MalformedMessageError,
+    Message,
+    ServerStatus,
+    parse_binary,
+    parse_text,
+)
+from comfynb.errors import (
+    AccessDeniedError,
+    BackendError,
+    NotComfyUIError,
+    ServerGoneError,
+    ServerUnreachableError,
+)
+from comfynb.loop import Signal
+
+logger = logging.getLogger(__name__)
+
+State = Literal["closed", "connecting", "ready", "reconnecting", "gone"]
+
+HANDSHAKE_SECONDS = 10.0
+PING_SECONDS = 20.0
+"""ComfyUI never pings by itself, but answers (measured)."""
+FLAGS = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
+"""Must be the first decodable message, else flags are ignored without a word (measured)."""
+
+
+class Connection:
+    """The socket of one server, kept open.
+
+    Attributes:
+        state: Where it stands.
+        client_id: Of the present connection; prompts are sent under it.
+        epoch: Counts connections: a prompt sent in an older one is heard of no more.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        http: Http,
+        *,
+        reconnect_for: float,
+        alive: Callable[[], bool],
+        on_message: Callable[[Message], None],
+        on_reconnected: Callable[[], None],
+        on_gone: Callable[[ServerGoneError], None],
+    ) -> None:
+        """Prepare; nothing is sent.
+
+        Args:
+            address: Of the server.
+            http: For the probe, and told to forget its connections after a reconnect.
+            reconnect_for: Seconds of trying before the server counts as gone.
+            alive: False ends the trying at once (the engine's process has ended).
+            on_message: Called with each message, on our loop.
+            on_reconnected: Called when a new connection stands.
+            on_gone: Called once when the trying ends.
+        """
+        self.state: State = "closed"
+        self.client_id = ""
+        self.epoch = 0
+        self._address, self._http = address, http
+        self._reconnect_for, self._alive = reconnect_for, alive
+        self._on_message, self._on_reconnected = on_message, on_reconnected
+        self._on_gone = on_gone
+        self._changed = Signal()
+        self._opening = asyncio.Lock()
+        self._reader: asyncio.Task[None] | None = None
+        self._socket: websockets.asyncio.client.ClientConnection | None = None
+        self._info: ServerInfo | None = None
+
+    async def open(self) -> ServerInfo:
+        """Connect, or find the connection standing.
+
+        Raises:
+            BackendError: As `Backend.open` lists.
+        """
+        async with self._opening:
+            if self.state == "reconnecting":
+                await self.ready()
+            if self.state != "ready" or self._info is None:
+                await self._end_reader()
+                self._set("connecting")
+                try:
+                    self._info = await probe(self._address, self._http)
+                    self._socket = await self._connect()
+                except BaseException:
+                    self._set("closed")
+                    raise
+                self._set("ready")
+                self._reader = asyncio.create_task(self._read(), name="comfynb-socket")
+            return self._info
+
+    async def ready(self) -> None:
+        """Wait until messages can arrive.
+
+        Raises:
+            ServerGoneError: It could not be reached again, or we closed it.
+        """
+        await self._changed.until(lambda: self.state not in ("connecting", "reconnecting"))
+        if self.state == "gone":
+            raise self._gone_error()
+        if self.state == "closed":
+            label = self._address.label
+            raise ServerGoneError(f"the connection to {label} was closed", server=label)
+
+    async def aclose(self) -> None:
+        """Close the socket and end its task."""
+        await self._end_reader()
+        self._set("closed")
+
+    async def _end_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            await socket.close()
+
+    def _set(self, state: State) -> None:
+        self.state = state
+        self._changed.notify()
+
+    def _gone_error(self) -> ServerGoneError:
+        if not self._alive():
+            text = f"{self._address.label} has ended"
+        else:
+            text = (
+                f"{self._address.label} could not be reached again within {self._reconnect_for:g} s"
+            )
+        return ServerGoneError(text, server=self._address.label)
+
+    async def _connect(self) -> websockets.asyncio.client.ClientConnection:
+        """Make one connection: socket, first status, feature flags."""
+        client_id = uuid.uuid4().hex
+        query = urlencode({**self._address.params, "clientId": client_id})
+        label = self._address.label
+        try:
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                socket = await websockets.asyncio.client.connect(
+                    f"{self._address.websocket_url}?{query}",
+                    additional_headers=dict(self._address.headers),
+                    max_size=None,  # a 2048x2048 PNG is 13 MB; 1 MiB defaults lose the socket
+                    compression=None,  # pictures are compressed already
+                    ping_interval=PING_SECONDS,
+                    ping_timeout=PING_SECONDS,
+                    close_timeout=1,
+                    proxy=None if self._address.loopback else True,
+                )
+                try:
+                    await socket.send(json.dumps(FLAGS))
+                    # Before the first status nobody is registered, and messages are dropped.
+                    while not isinstance(_parse(await socket.recv()), ServerStatus):
+                        pass
+                except BaseException:
+                    await socket.close()
+                    raise
+        except InvalidStatus as exc:
+            status = exc.response.status_code
+            if status in (401, 403):
+                raise AccessDeniedError(
+                    f"{label} refused the WebSocket with {status}; give the right "
+                    "connect(..., token=...) or headers=...",
+                    server=label,
+                    status=status,
+                ) from None
+            raise NotComfyUIError(
+                f"{label} answered the WebSocket at /ws with {status}; "
+                "a proxy before it may need to be told to pass WebSockets on",
+                server=label,
+            ) from None
+        except InvalidHandshake as exc:
+            raise NotComfyUIError(
+                f"{label} does not speak WebSocket at /ws: {exc}", server=label
+            ) from None
+        except TimeoutError:
+            raise ServerUnreachableError(
+                f"{label} did not finish the WebSocket handshake within {HANDSHAKE_SECONDS:g} s",
+                server=label,
+            ) from None
+        except (OSError, WebSocketException) as exc:
+            text = f"nobody answers at {label}: {exc}"
+            raise ServerUnreachableError(text, server=label) from None
+        self.client_id = client_id
+        self.epoch += 1
+        return socket
+
+    async def _read(self) -> None:
+        while self._socket is not None:
+            try:
+                async for frame in self._socket:
+                    message = _parse(frame)
+                    if message is not None:
+                        self._on_message(message)
+            except WebSocketException:
+                pass  # dropped without a close frame: ComfyUI ends so (1006)
+            if not await self._again():
+                return
+
+    async def _again(self) -> bool:
+        """Reconnect with back-off; False when the server is gone for good."""
+        self._set("reconnecting")
+        loop = asyncio.get_running_loop()
+        deadline, delay = loop.time() + self._reconnect_for, 0.05
+        logger.warning("%s: the connection was lost; reconnecting", self._address.label)
+        while self._alive() and loop.time() < deadline:
+            try:
+                socket = await self._connect()
+            except BackendError as exc:
+                logger.debug("%s: %s", self._address.label, exc)
+                await asyncio.sleep(min(delay, max(0.0, deadline - loop.time())))
+                delay = min(delay * 2, 2.0)
+                continue
+            self._socket = socket
+            await self._http.renew()
+            self._set("ready")
+            self._on_reconnected()
+            return True
+        self._socket = None
+        self._set("gone")
+        self._on_gone(self._gone_error())
+        return False
+
+
+def _parse(frame: str | bytes) -> Message | None:
+    try:
+        return parse_text(frame) if isinstance(frame, str) else parse_binary(frame)
+    except MalformedMessageError as exc:
+        logger.warning("skipped a malformed message: %s", exc)
+        return None
+
+
+async def probe(address: Address, http: Http) -> ServerInfo:
+    """Ask /system_stats who is there.
+
+    Raises:
+        BackendError: As `Backend.open` lists.
+    """
+    return server_info(address.label, await http.get_json("/system_stats"))
+
+
+def server_info(label: str, stats: object) -> ServerInfo:
+    """Read the answer to /system_stats.
+
+    Raises:
+        NotComfyUIError: If it does not look like ComfyUI's.
+    """
+    body = stats if isinstance(stats, dict) else {}
+    system, listed = body.get("system"), body.get("devices")
+    if not isinstance(system, dict) or not isinstance(listed, list):
+        raise NotComfyUIError(
+            f"{label} answers, but not as a ComfyUI does (no system and devices in /system_stats)",
+            server=label,
+        )
+    devices = [d for d in listed if isinstance(d, dict)]
+    device = str(devices[0].get("name") or "") if devices else ""
+    return ServerInfo(label, str(system.get("comfyui_version") or ""), device)

@@ -1,0 +1,198 @@
+"""The one background thread and loop on which all sockets, slots and timers of the process live.
+
+A notebook's own loop belongs to the user: a `time.sleep` cell or a training loop blocks it, and
+a blocked reader starves every client of a ComfyUI server. So everything that must go on lives
+here, on a daemon thread that starts on first use, and the public coroutines are thin bridges:
+
+* `across(coroutine)` awaits something of this loop from whatever loop the caller has;
+* `wait(coroutine)` does the same from plain code and blocks;
+* `in_worker(function)` is for this loop itself: file syncs, hashing, decoding and DuckDB go to
+  threads, since they would block every socket of the process.
+
+Whoever waits wakes at least four times a second. Without that, Interrupt in a notebook is dead:
+a signal reaches Python code only when the main thread runs some (measured with ipykernel).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any, ParamSpec, TypeVar
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+WAKE_SECONDS = 0.25
+"""How long anything a user can sit in may stay deaf to an interrupt."""
+
+_lock = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
+_workers: dict[str, ThreadPoolExecutor] = {}
+
+
+def get() -> asyncio.AbstractEventLoop:
+    """Return the loop, starting its thread on the first call."""
+    global _loop  # noqa: PLW0603 - one loop for the process is the point
+    with _lock:
+        if _loop is None or _loop.is_closed():
+            _loop = asyncio.new_event_loop()
+            # A daemon: a script that forgot to close still ends; what was made is on disk.
+            thread = threading.Thread(
+                target=_serve, args=(_loop,), name="comfynb-loop", daemon=True
+            )
+            thread.start()
+        return _loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_forever()
+
+
+def inside() -> bool:
+    """Whether the caller runs on this loop's thread."""
+    try:
+        return asyncio.get_running_loop() is _loop
+    except RuntimeError:
+        return False
+
+
+def start(coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+    """Schedule a coroutine on the loop from any thread."""
+    return asyncio.run_coroutine_threadsafe(coroutine, get())
+
+
+async def across(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await a coroutine that runs on our loop, from any loop.
+
+    Cancelling the caller cancels the coroutine.
+    """
+    if inside():
+        return await coroutine
+    waiting = asyncio.wrap_future(start(coroutine))
+    try:
+        while not waiting.done():
+            await asyncio.wait({waiting}, timeout=WAKE_SECONDS)
+    except asyncio.CancelledError:
+        waiting.cancel()
+        raise
+    return waiting.result()
+
+
+def wait(coroutine: Coroutine[Any, Any, T], *, timeout: float | None = None) -> T:
+    """Block until a coroutine on our loop is done; for callers without a running loop.
+
+    An exception in the waiting thread (KeyboardInterrupt) cancels the coroutine.
+
+    Args:
+        coroutine: What to run.
+        timeout: Seconds after which it is cancelled and TimeoutError raised; None: never.
+
+    Raises:
+        RuntimeError: If called on our own loop, which it would block for ever.
+    """
+    if inside():
+        coroutine.close()
+        raise RuntimeError("comfynb.loop.wait() was called on comfynb's own loop")
+    future = start(coroutine)
+    try:
+        if timeout is not None:
+            return future.result(timeout)
+        while True:
+            try:
+                return future.result(WAKE_SECONDS)
+            except concurrent.futures.TimeoutError:
+                if future.done():  # the coroutine itself timed out
+                    raise
+    except BaseException:
+        future.cancel()
+        raise
+
+
+async def in_worker(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a blocking function in a thread; called on our loop."""
+    return await asyncio.wrap_future(_pool("work", 4).submit(function, *args, **kwargs))
+
+
+def later(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Run something nobody waits for, one at a time, behind everything that somebody does."""
+    _pool("later", 1).submit(function, *args, **kwargs)
+
+
+def _pool(name: str, threads: int) -> ThreadPoolExecutor:
+    with _lock:
+        if name not in _workers:
+            _workers[name] = ThreadPoolExecutor(threads, thread_name_prefix=f"comfynb-{name}")
+        return _workers[name]
+
+
+class Signal:
+    """Tells any number of waiters, on any loop or thread, that something changed.
+
+    It carries no data: a waiter compares versions by itself, so that a slow one costs nothing
+    and misses nothing that still matters.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wakers: set[Callable[[], object]] = set()
+
+    def notify(self) -> None:
+        """Wake everybody who waits now."""
+        with self._lock:
+            wakers, self._wakers = self._wakers, set()
+        for wake in wakers:
+            wake()
+
+    @contextmanager
+    def _listening(self, wake: Callable[[], object]) -> Iterator[None]:
+        with self._lock:
+            self._wakers.add(wake)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._wakers.discard(wake)
+
+    async def until(self, changed: Callable[[], bool]) -> None:
+        """Wait, on any loop, until `changed()` holds."""
+        loop = asyncio.get_running_loop()
+        while not changed():
+            woken = asyncio.Event()
+
+            def wake(woken: asyncio.Event = woken) -> None:
+                with suppress(RuntimeError):  # its loop was closed; nobody is left to tell
+                    loop.call_soon_threadsafe(woken.set)
+
+            with self._listening(wake):
+                if changed():
+                    return
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(WAKE_SECONDS):
+                        await woken.wait()
+
+    def block_until(self, changed: Callable[[], bool]) -> None:
+        """Block the calling thread until `changed()` holds."""
+        woken = threading.Event()
+        while not changed():
+            woken.clear()
+            with self._listening(woken.set):
+                if changed():
+                    return
+                woken.wait(WAKE_SECONDS)
+
+
+def _forget_after_fork() -> None:
+    """A forked child has the objects but not the threads: let it start its own."""
+    global _loop, _lock
+    _loop, _lock = None, threading.Lock()
+    _workers.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_after_fork)
