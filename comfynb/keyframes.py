@@ -9,11 +9,10 @@ one that came from a file, a socket or a query is the same thing.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from comfynb.errors import KeyframeFailedError
@@ -36,7 +35,32 @@ ENDED: frozenset[Status] = frozenset({"done", "cached", "failed", "cancelled", "
 MADE: frozenset[Status] = frozenset({"done", "cached"})
 """The statuses with pictures."""
 
-EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+class _Empty(Mapping[str, Any]):
+    """A mapping with nothing in it that may be a default of dataclasses.
+
+    `MappingProxyType({})` may not be one before Python 3.12: it has no hash.
+    """
+
+    __slots__ = ()
+
+    def __getitem__(self, key: str) -> Any:
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __hash__(self) -> int:
+        return hash(())
+
+    def __repr__(self) -> str:
+        return "{}"
+
+
+EMPTY: Mapping[str, Any] = _Empty()
 
 
 class Pictures(Protocol):
