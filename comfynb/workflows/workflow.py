@@ -1,0 +1,130 @@
+"""A workflow: a graph and its knobs, together as one value that never changes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+from comfynb.errors import UnknownKnobError, WorkflowError
+from comfynb.values import nearest, short
+from comfynb.workflows.graph import parse_graph, read_graph
+from comfynb.workflows.knobs import Knob, Place, find_aliases, find_knobs, make_knob
+
+LIBRARY = ("txt2img", "img2img")
+"""Our own workflows, for any checkpoint that CheckpointLoaderSimple can load."""
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A graph in API format with named knobs.
+
+    Attributes:
+        name: The library's name, or the file's without its suffix, or "workflow".
+        graph: API format. Look at it, send it, copy it; to change it, use `with_knobs`.
+
+    Example:
+        >>> workflow = Workflow.load("txt2img").with_knobs({"steps": 8, "positive": "a fox"})
+        >>> workflow.knobs["steps"].value
+        8
+    """
+
+    name: str
+    graph: Mapping[str, Any] = field(repr=False, hash=False)
+    _places: Mapping[str, Place] = field(repr=False, compare=False)
+
+    @classmethod
+    def load(cls, source: str | os.PathLike[str] | Mapping[str, Any]) -> Self:
+        """Read a workflow.
+
+        Args:
+            source: "txt2img" or "img2img" from the library; a JSON file saved with Export (API)
+                in ComfyUI; or such a graph as a dict.
+
+        Raises:
+            WorkflowError: It cannot be read, is in the editor's own format, or is no sound graph.
+        """
+        if isinstance(source, Mapping):
+            return cls._of("workflow", parse_graph(source))
+        if source in LIBRARY:
+            file = resources.files("comfynb.workflows") / "library" / f"{source}.json"
+            return cls._of(str(source), parse_graph(json.loads(file.read_text("utf-8"))))
+        if not isinstance(source, str | os.PathLike):
+            raise WorkflowError(
+                f"a workflow cannot be loaded from {short(source)}. "
+                "Give a file, a graph as a dict, or " + " or ".join(map(repr, LIBRARY))
+            )
+        path = Path(source)
+        if isinstance(source, str) and not path.suffix and not path.exists():
+            raise WorkflowError(
+                f"there is no workflow {short(source)}: neither such a file nor one of the "
+                "library. The library has " + " and ".join(map(repr, LIBRARY))
+            )
+        return cls._of(path.stem, read_graph(path))
+
+    @classmethod
+    def _of(cls, name: str, graph: Mapping[str, Any]) -> Self:
+        return cls(name, graph, find_knobs(graph))
+
+    @cached_property
+    def knobs(self) -> Mapping[str, Knob]:
+        """The knobs that were found, by name; `knob` also finds others by title or node id."""
+        return {name: make_knob(self.graph, name, place) for name, place in self._places.items()}
+
+    @property
+    def needs_checkpoint(self) -> bool:
+        """Whether it loads a checkpoint that is not chosen yet: the empty name of the library."""
+        checkpoint = self.knobs.get("checkpoint")
+        return checkpoint is not None and checkpoint.value == ""
+
+    def knob(self, name: str) -> Knob:
+        """Return a knob.
+
+        Args:
+            name: One of `knobs`; or "Title.input" or "Title" of a node with a single value,
+                where the class stands for a missing title; or "id.input".
+
+        Raises:
+            UnknownKnobError: There is none; carries the nearest names.
+            WorkflowError: Several nodes have that title.
+        """
+        if name in self.knobs:
+            return self.knobs[name]
+        places = self._aliases.get(name, [])
+        if not places:
+            raise UnknownKnobError(
+                name, tuple(self.knobs), nearest(name, [*self.knobs, *self._aliases])
+            )
+        if len(places) > 1:
+            exact = " or ".join(repr(f"{place.node}.{place.inputs[0]}") for place in places[:4])
+            raise WorkflowError(f"{len(places)} nodes are called {short(name)}. Say {exact}")
+        return make_knob(self.graph, name, places[0])
+
+    def with_knobs(self, values: Mapping[str, Any]) -> Self:
+        """Return a workflow with some knobs set; this one stays as it is.
+
+        Args:
+            values: By the names that `knob` takes.
+
+        Raises:
+            UnknownKnobError: There is no such knob; carries the nearest names.
+            WorkflowError: A value is of the wrong kind or out of range.
+        """
+        graph: dict[str, Any] = dict(self.graph)
+        for name, value in values.items():
+            knob = self.knob(name)
+            checked = knob.check(value)
+            node = graph[knob.node]
+            inputs = dict.fromkeys((knob.input, *knob.also), checked)
+            # Untouched nodes stay the same objects: canonical forms are reused by that.
+            graph[knob.node] = {**node, "inputs": {**node["inputs"], **inputs}}
+        return type(self)(self.name, graph, self._places)
+
+    @cached_property
+    def _aliases(self) -> Mapping[str, list[Place]]:
+        return find_aliases(self.graph)
