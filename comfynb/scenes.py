@@ -4,22 +4,14 @@ A `Scene` is one picture in words; a `Storyboard` is an ordered set of them with
 negative prompt, seed and knob values. Both are checked when they are made, so that everything
 behind them (cells, runs, the log) meets sound values only. `Storyboard.of` takes what people
 have at hand: a prompt, a list of prompts or dicts, a DataFrame, a file.
-
-One row of input, whether a dict, a line of CSV or a row of a frame, is read in the same way: the
-names in `SCENE_FIELDS` are the scene's own, those in `KNOB_TYPES` are its knobs, a mapping under
-`knobs` holds any others, and any other name is an error that suggests the nearest. A cell that is
-empty, None or NaN means "not given".
+`scene_input` says how a row of names and values is read.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
 import os
-import reprlib
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,19 +19,20 @@ from typing import Any, Literal, Self
 
 from comfynb import storyboard_files
 from comfynb.errors import SceneError
-from comfynb.storyboard_files import KNOB_TYPES, SCENE_FIELDS
+from comfynb.scene_input import (
+    check_id,
+    check_knobs,
+    check_seed,
+    check_text,
+    frame_rows,
+    split_row,
+    suggest,
+)
+from comfynb.storyboard_files import SCENE_FIELDS
+from comfynb.values import describe, short
 
-MAX_SEED = 2**64 - 1
-"""ComfyUI's range for seeds: nodes.py, KSampler.INPUT_TYPES, 0xffffffffffffffff."""
-
-MAX_ID = 120
-"""Characters in an id; it is a label in grids, logs and file names of exports."""
-
-_SHARED_FIELDS = ("title", "style", "negative", "seed")
-_OWN_FIELD = {"positive": "prompt", "prompt": "prompt", "negative": "negative", "seed": "seed"}
-
-_repr = reprlib.Repr()
-_repr.maxlevel, _repr.maxstring, _repr.maxother = 2, 60, 60
+SHARED_FIELDS = ("title", "style", "negative", "seed")
+"""What a storyboard holds beside scenes and knobs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,14 +64,14 @@ class Scene:
     notes: str = ""
 
     def __post_init__(self) -> None:
-        _set(self, "id", _check_id(self.id))
+        _set(self, "id", check_id(self.id))
         for name in ("prompt", "title", "negative", "notes"):
-            _set(self, name, _check_text(name, getattr(self, name)))
+            _set(self, name, check_text(name, getattr(self, name)))
         if not self.prompt:
             raise SceneError("the prompt is empty", hint="Say what is to be seen")
         if self.seed is not None:
-            _set(self, "seed", _check_seed(self.seed))
-        _set(self, "knobs", _check_knobs(self.knobs))
+            _set(self, "seed", check_seed(self.seed))
+        _set(self, "knobs", check_knobs(self.knobs))
 
     @property
     def label(self) -> str:
@@ -103,13 +96,13 @@ class Scene:
         """Read a scene from one row of names and values.
 
         Args:
-            data: As this module's docstring describes.
+            data: As `scene_input` describes.
             default_id: Used where `data` has no id; None: an id must be there.
 
         Raises:
             SceneError: It has an unknown name, or a value that is not allowed.
         """
-        own, knobs = _split(data, SCENE_FIELDS)
+        own, knobs = split_row(data, SCENE_FIELDS)
         own.setdefault("id", default_id)
         if own["id"] is None:
             raise SceneError("the id is missing", hint="Give the scene an 'id'")
@@ -151,7 +144,7 @@ class Storyboard:
     def __post_init__(self) -> None:
         if isinstance(self.scenes, str | Mapping) or not isinstance(self.scenes, Iterable):
             raise SceneError(
-                f"scenes must be a list of Scene, not {_describe(self.scenes)}",
+                f"scenes must be a list of Scene, not {describe(self.scenes)}",
                 hint="Storyboard.of(...) takes prompts and dicts too",
             )
         _set(self, "scenes", tuple(self.scenes))
@@ -161,7 +154,7 @@ class Storyboard:
         for position, scene in enumerate(self.scenes, start=1):
             if not isinstance(scene, Scene):
                 raise SceneError(
-                    f"this must be a Scene, not {_describe(scene)}",
+                    f"this must be a Scene, not {describe(scene)}",
                     row=f"row {position}",
                     hint="Storyboard.of(...) takes prompts and dicts too",
                 )
@@ -173,10 +166,10 @@ class Storyboard:
                 )
             rows[scene.id] = position
         for name in ("style", "negative", "title"):
-            _set(self, name, _check_text(name, getattr(self, name)))
+            _set(self, name, check_text(name, getattr(self, name)))
         if self.seed != "random":
-            _set(self, "seed", _check_seed(self.seed))
-        _set(self, "knobs", _check_knobs(self.knobs))
+            _set(self, "seed", check_seed(self.seed))
+        _set(self, "knobs", check_knobs(self.knobs))
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -216,11 +209,11 @@ class Storyboard:
             SceneError: It has an unknown name, or a value that is not allowed.
         """
         shared = {name: value for name, value in data.items() if name != "scenes"}
-        own, knobs = _split(shared, _SHARED_FIELDS, more=("scenes",))
+        own, knobs = split_row(shared, SHARED_FIELDS, more=("scenes",))
         scenes = data.get("scenes")
         if isinstance(scenes, str | Mapping) or not isinstance(scenes, Sequence):
             raise SceneError(
-                f"'scenes' must be a list, not {_describe(scenes)}"
+                f"'scenes' must be a list, not {describe(scenes)}"
                 if "scenes" in data
                 else "there is no 'scenes'",
                 hint="Give a list of prompts or scenes under 'scenes'",
@@ -246,7 +239,7 @@ class Storyboard:
         known = [f.name for f in dataclasses.fields(cls) if f.name != "scenes"]
         for name in shared:
             if name not in known:
-                raise SceneError(f"unknown key {name!r}", hint=_suggest(name, known))
+                raise SceneError(f"unknown key {name!r}", hint=suggest(name, known))
         return dataclasses.replace(storyboard, **shared)
 
     @classmethod
@@ -270,11 +263,11 @@ class Storyboard:
             return cls.from_dict(source)
         pandas = sys.modules.get("pandas")  # whoever has a frame has imported it
         if pandas is not None and isinstance(source, pandas.DataFrame):
-            return cls(scenes=_scenes(_frame_rows(source, pandas)))
+            return cls(scenes=_scenes(frame_rows(source)))
         if isinstance(source, Iterable) and not isinstance(source, bytes | bytearray):
             return cls(scenes=_scenes(list(source)))
         raise SceneError(
-            f"a storyboard cannot be made of {_describe(source)}",
+            f"a storyboard cannot be made of {describe(source)}",
             hint="Give a prompt, a list of prompts or dicts, a DataFrame, or a pathlib.Path",
         )
 
@@ -296,7 +289,7 @@ class Storyboard:
             if isinstance(data, list):
                 return cls(scenes=_scenes(data))
             raise SceneError(  # noqa: TRY301 (gets the file's name below)
-                f"the file holds {_describe(data)}, not a list of scenes",
+                f"the file holds {describe(data)}, not a list of scenes",
                 hint="Write a list of prompts, or a mapping with 'scenes'",
             )
         except SceneError as error:
@@ -332,7 +325,7 @@ def _scenes(entries: Iterable[Any]) -> tuple[Scene, ...]:
             scenes.append(_scene(entry, f"scene-{position}"))
         except SceneError as error:
             given = entry.get("id") if isinstance(entry, Mapping) else None
-            row = f"row {position}" if given is None else f"row {position} (id {_short(given)})"
+            row = f"row {position}" if given is None else f"row {position} (id {short(given)})"
             raise SceneError(error.problem, row=row, hint=error.hint) from error.__cause__
     return tuple(scenes)
 
@@ -345,186 +338,6 @@ def _scene(entry: Any, default_id: str) -> Scene:
     if isinstance(entry, Mapping):
         return Scene.from_dict(entry, default_id=default_id)
     raise SceneError(
-        f"a scene must be a text or a mapping, not {_describe(entry)}",
+        f"a scene must be a text or a mapping, not {describe(entry)}",
         hint="Write a prompt, or 'id', 'prompt' and so on",
     )
-
-
-def _frame_rows(frame: Any, pandas: Any) -> list[dict[str, Any]]:
-    """Turn a DataFrame into rows of Python values without missing ones."""
-    if frame.index.name == "id" and "id" not in frame.columns:
-        frame = frame.reset_index()
-    rows = []
-    for record in frame.to_dict("records"):
-        row = {}
-        for name, value in record.items():
-            if pandas.api.types.is_scalar(value):
-                if pandas.isna(value):
-                    continue
-                value = value.item() if hasattr(value, "dtype") else value  # noqa: PLW2901
-            row[name] = value
-        rows.append(row)
-    return rows
-
-
-def _split(
-    data: Mapping[str, Any], fields: Sequence[str], *, more: Sequence[str] = ()
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part a row into the object's own fields and its knobs; drop what is not given."""
-    own: dict[str, Any] = {}
-    knobs: dict[str, Any] = {}
-    for name, value in data.items():
-        if name in fields:
-            target = own
-        elif name in KNOB_TYPES:
-            target = knobs
-        elif name == "knobs":
-            continue
-        else:
-            known = [*fields, *more, *KNOB_TYPES, "knobs"]
-            raise SceneError(f"unknown key {_short(name)}", hint=_suggest(name, known))
-        if not _is_missing(value):
-            target[name] = value
-    nested = data.get("knobs")
-    if _is_missing(nested):
-        return own, knobs
-    if not isinstance(nested, Mapping):
-        raise SceneError(
-            f"'knobs' must be a mapping, not {_describe(nested)}",
-            hint="Write names and values, such as {steps: 20}",
-        )
-    for name in nested:
-        if name in knobs:
-            raise SceneError(
-                f"the knob {name!r} is given twice, once under 'knobs'", hint="Remove one"
-            )
-    return own, {**knobs, **nested}
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
-
-
-def _check_text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise SceneError(
-            f"the {name} must be text, not {_describe(value)}", hint="Put it in quotes"
-        )
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise SceneError(
-            f"the {name} holds half a character (a lone surrogate)",
-            hint="It was cut or decoded wrongly: write it anew",
-        )
-    return value.strip()
-
-
-def _check_id(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # a column of numbers, which one missing cell turns into floats
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_SEED:
-        value = str(value)
-    text = _check_text("id", value)
-    if not text:
-        raise SceneError("the id is empty", hint="Leave it out to number the scene by position")
-    if len(text) > MAX_ID:
-        raise SceneError(
-            f"the id has {len(text)} characters, more than {MAX_ID}",
-            hint="Keep the id short and put the rest into 'title' or 'notes'",
-        )
-    for character in text:
-        if character in "/\\" or unicodedata.category(character) in {"Cc", "Zl", "Zp"}:
-            raise SceneError(
-                f"the id holds {character!r}",
-                hint="Ids are labels: no slashes, line breaks or control characters",
-            )
-    if text in {".", ".."}:
-        raise SceneError(f"{text!r} cannot be an id", hint="Use a word or a number")
-    return text
-
-
-def _check_seed(value: Any) -> int:
-    if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
-        value = int(value)  # a column of a DataFrame with missing cells
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise SceneError(
-            f"the seed must be a whole number, not {_describe(value)}",
-            hint="'random' can be the seed of a whole storyboard only"
-            if value == "random"
-            else "Leave it out to use the storyboard's",
-        )
-    if not 0 <= value <= MAX_SEED:
-        raise SceneError(
-            f"the seed {_short(value)} is out of range", hint="Seeds go from 0 to 2**64 - 1"
-        )
-    return value
-
-
-def _check_knobs(knobs: Any) -> dict[str, Any]:
-    if not isinstance(knobs, Mapping):
-        raise SceneError(
-            f"knobs must be a mapping, not {_describe(knobs)}",
-            hint="Write names and values, such as {'steps': 20}",
-        )
-    return {_check_knob_name(name): _check_knob(name, value) for name, value in knobs.items()}
-
-
-def _check_knob_name(name: Any) -> str:
-    if not isinstance(name, str) or not name:
-        raise SceneError(
-            f"the name of a knob must be text, not {_describe(name)}", hint="Put it in quotes"
-        )
-    if name in _OWN_FIELD:
-        raise SceneError(
-            f"{name!r} is not a knob of a scene", hint=f"Use its own field '{_OWN_FIELD[name]}'"
-        )
-    return name
-
-
-def _check_knob(name: str, value: Any) -> Any:
-    wanted = KNOB_TYPES.get(name)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if wanted is int and isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        fits = False
-    elif wanted is int:
-        fits = is_number and isinstance(value, int)
-    elif wanted is float:
-        fits = is_number
-    elif wanted is str:
-        fits = isinstance(value, str)
-    else:
-        fits = isinstance(value, str | int | float | bool)
-    if not fits:
-        expected = {int: "a whole number", float: "a number", str: "text"}.get(
-            wanted or object, "text, a number, true or false"
-        )
-        raise SceneError(
-            f"the knob {name!r} must be {expected}, not {_describe(value)}",
-            hint="Leave it out to use the storyboard's or the workflow's",
-        )
-    return _check_text(f"knob {name!r}", value) if isinstance(value, str) else value
-
-
-def _short(value: Any) -> str:
-    """Return a bounded repr."""
-    try:
-        return _repr.repr(value)
-    except ValueError:  # a number of thousands of digits
-        return "a huge number"
-
-
-def _describe(value: Any) -> str:
-    """Name a value for an error: bounded, whatever a file holds."""
-    if value is None:
-        return "nothing (None)"
-    if isinstance(value, str):
-        return f"the text {_short(value)}"
-    return f"{_short(value)} ({type(value).__name__})"
-
-
-def _suggest(name: Any, known: Sequence[str]) -> str:
-    nearest = difflib.get_close_matches(str(name)[:60], known, n=2)
-    if nearest:
-        return "Did you mean " + " or ".join(map(repr, nearest)) + "?"
-    return "Known are: " + ", ".join(known)

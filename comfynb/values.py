@@ -1,17 +1,36 @@
-"""Words for values in error texts, bounded whatever a file, a user or a server holds."""
+"""Values from outside: as Python's own, and in words for error texts.
+
+The words are bounded, whatever a file, a user or a server holds.
+"""
 
 from __future__ import annotations
 
 import difflib
+import math
 import reprlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 MAX_SEED = 2**64 - 1
 """ComfyUI's range for seeds: nodes.py, KSampler.INPUT_TYPES, 0xffffffffffffffff."""
 
 _repr = reprlib.Repr()
 _repr.maxlevel, _repr.maxstring, _repr.maxother, _repr.maxlong = 2, 60, 60, 60
+
+
+def native(value: Any) -> Any:
+    """Return Python's own number or truth value for one of numpy's; anything else as it is."""
+    return value.item() if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0 else value
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether it is a finite number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def as_whole(value: Any) -> int | None:
+    """Return a whole number, which tables may hold as a float; None for anything else."""
+    return int(value) if is_number(value) and value % 1 == 0 else None
 
 
 def short(value: Any) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from comfynb.errors import WorkflowError
-from comfynb.values import describe, has_lone_surrogate, short
+from comfynb.values import describe, has_lone_surrogate, native, short
 
 Node = dict[str, Any]
 Graph = dict[str, Node]
@@ -160,8 +160,7 @@ def plain(value: Any, where: str) -> Any:
         return {str(name): plain(item, where) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item, where) for item in value]
-    if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:
-        value = value.item()
+    value = native(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise WorkflowError(f"{where}: {value} cannot be sent as JSON. Give a finite number")
     if isinstance(value, str) and has_lone_surrogate(value):

@@ -5,7 +5,7 @@ and `denoise`; where one of them is linked instead, as with SamplerCustomAdvance
 followed. Its conditioning leads to the texts `positive` and `negative`, its latent to `width`,
 `height`, `batch_size` and `image`, its model to `checkpoint`. What is not unique is settled so:
 
-- of several samplers the first counts: the one whose latent comes from no other;
+- of several samplers the first counts: the one whose latent comes from no other, then by id;
 - of several nodes that would do, the nearest to the sampler counts, then the first by the name
   of the input that leads there;
 - a node whose title is the name of a knob, such as "positive", is that knob, whatever links say.
@@ -16,15 +16,13 @@ effect and is no knob.
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from comfynb.errors import WorkflowError
-from comfynb.values import MAX_SEED, describe, has_lone_surrogate
-from comfynb.workflows.graph import in_order, is_link, links
+from comfynb.values import MAX_SEED, as_whole, describe, has_lone_surrogate, is_number, native
+from comfynb.workflows.graph import is_link, links
 
 KNOBS = (
     "positive", "negative", "seed", "steps", "cfg", "sampler", "scheduler", "denoise",
@@ -49,7 +47,7 @@ _OF_SAMPLER = {
 _WHOLE = frozenset(
     {"seed", "noise_seed", "steps", "width", "height", "batch_size", "start_at_step", "end_at_step"}
 )
-"""Inputs that take whole numbers only. Of any other, JSON's 8 may well stand for 8.0."""
+"""Knobs and inputs that take whole numbers only; elsewhere JSON's 8 may well stand for 8.0."""
 
 _LATENT_LINKS = ("latent_image", "latent", "samples", "pixels", "image", "images")
 
@@ -100,10 +98,10 @@ class Knob:
             WorkflowError: It is of another kind, or out of range.
         """
         expected, fitted = _KINDS[self._kind()]
-        result = fitted(value)
+        result = fitted(native(value))
         if result is None:
             raise WorkflowError(f"{self} takes {expected}, not {describe(value)}")
-        if self.input in {"seed", "noise_seed"} and not 0 <= result <= MAX_SEED:
+        if {self.name, self.input} & {"seed", "noise_seed"} and not 0 <= result <= MAX_SEED:
             raise WorkflowError(
                 f"{self}: the seed {describe(value)} is out of range. Seeds go from 0 to 2**64 - 1"
             )
@@ -115,37 +113,21 @@ class Knob:
         if isinstance(self.value, bool):
             return "switch"
         if isinstance(self.value, int | float):
-            return "whole" if self.input in _WHOLE else "number"
+            return "whole" if {self.name, self.input} & _WHOLE else "number"
         return "text" if isinstance(self.value, str) else "any"
 
     def __str__(self) -> str:
         return f"the knob {self.name!r} (node {self.node}, {self.node_type}.{self.input})"
 
 
-def _number(value: Any) -> int | float | None:
-    """Return Python's own number for one of Python's or numpy's, None for anything else."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real) and math.isfinite(value):
-        return float(value)
-    return None
-
-
-def _whole(value: Any) -> int | None:
-    number = _number(value)
-    return int(number) if number is not None and number % 1 == 0 else None
-
-
 _KINDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "switch": ("true or false", lambda value: value if isinstance(value, bool) else None),
-    "whole": ("a whole number", _whole),
-    "number": ("a number", _number),
+    "whole": ("a whole number", as_whole),
+    "number": ("a number", lambda value: value if is_number(value) else None),
     "text": ("text", lambda value: value if isinstance(value, str) else None),
     "any": (
         "text, a number, true or false",
-        lambda value: value if isinstance(value, str | bool) else _number(value),
+        lambda value: value if isinstance(value, str | bool) or is_number(value) else None,
     ),
 }
 
@@ -224,9 +206,8 @@ def _by_links(graph: Mapping[str, Any]) -> dict[str, Place]:
 
 
 def _first_sampler(graph: Mapping[str, Any]) -> str | None:
-    order = in_order(graph)
     for is_sampler in (_is_core_sampler, _looks_like_sampler):
-        samplers = {node_id for node_id in order if is_sampler(graph[node_id])}
+        samplers = {node_id for node_id, node in graph.items() if is_sampler(node)}
         first = [
             node_id
             for node_id in samplers
@@ -247,9 +228,9 @@ def _looks_like_sampler(node: Mapping[str, Any]) -> bool:
     return is_link(inputs.get("positive")) and "steps" in inputs and "cfg" in inputs
 
 
-def _natural(node_id: str) -> tuple[int, str]:
+def _natural(node_id: str) -> tuple[bool, int, str]:
     """Order ids as people do: 9 before 10, numbers before words."""
-    return (int(node_id), "") if node_id.isdecimal() else (2**63, node_id)
+    return (False, len(node_id), node_id) if node_id.isdecimal() else (True, 0, node_id)
 
 
 def _kind_of(name: str) -> type | tuple[type, ...]:
