@@ -68,8 +68,9 @@ class TinyScenes:
 
         Args:
             folder: Where the four .onnx files, model.json and vocab.json lie.
-            threads: Threads per graph call, at least 1. None: 2, or 1 on a single core; not
-                more, because the bits of a picture may depend on it and a notebook wants cores too.
+            threads: Threads per graph call, at least 1. None: 2, or 1 on a single core; not more
+                by itself, as more threads than free cores are several times slower. One and two
+                gave the same bits where we looked, four did not.
         """
         self.info: dict[str, Any] = json.loads((folder / "model.json").read_text("utf-8"))
         self.tokenizer = Tokenizer(folder / "vocab.json")
@@ -77,6 +78,9 @@ class TinyScenes:
         self._folder = folder
         self._options = ort.SessionOptions()
         self._options.intra_op_num_threads = threads or min(2, os.cpu_count() or 1)
+        # Threads that spin while they wait gain nothing on idle cores and cost a third of the
+        # speed when a kernel or a browser wants one of them (measured on two cores).
+        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._options.log_severity_level = 3
         self._channels: int = self.info["latent_channels"]
         self._downscale: int = self.info["downscale"]
