@@ -1,0 +1,93 @@
+"""Pictures as files named by the sha256 of their bytes.
+
+A file is complete and durable before it has its name, and is never written again. So a row that
+names a picture, written after it, never points at half of one; what a crash leaves behind is at
+most a picture that no row names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from comfynb.log.folder import make_inner, regular_file, sync_folder, write_file
+
+EXTENSIONS = {
+    "image/png": "png",
+    "image/jpeg": "jpg",
+    "image/webp": "webp",
+    "image/gif": "gif",
+    "image/avif": "avif",
+}
+"""File name extension of each type of picture; any other type gets "bin"."""
+
+_ALL_EXTENSIONS = (*EXTENSIONS.values(), "bin")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def is_sha256(name: object) -> bool:
+    """Whether this could name a picture; anything else never becomes part of a path."""
+    return isinstance(name, str) and _SHA256.fullmatch(name) is not None
+
+
+class Blobs:
+    """The `blobs` folder of a log.
+
+    Args:
+        root: The log folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._made: set[str] = set()
+
+    def put(self, data: bytes, mime: str) -> None:
+        """Make bytes durable under their sha256; quick where they are already.
+
+        Args:
+            data: The picture.
+            mime: Its type, for the file name's extension.
+
+        Raises:
+            OSError: They could not be made durable.
+        """
+        sha256 = hashlib.sha256(data).hexdigest()
+        name = f"{sha256}.{EXTENSIONS.get(mime, 'bin')}"
+        folder = self.root / "blobs" / sha256[:2]
+        there = regular_file(self.root, "blobs", sha256[:2], name)
+        if there is not None and there.st_size == len(data):
+            sync_folder(folder)  # another process may be between its rename and its sync
+            return
+        if sha256[:2] not in self._made:
+            make_inner(self.root, "blobs", sha256[:2])
+            self._made.add(sha256[:2])
+        try:
+            write_file(folder / name, data, sync=True)
+        except FileNotFoundError:  # somebody removed the folder
+            self._made.clear()
+            raise
+
+    def find(self, sha256: str, mime: str | None = None) -> Path | None:
+        """Return the file of a picture, or None where it is not there.
+
+        Args:
+            sha256: 64 hex digits; anything else is not there.
+            mime: Its type, where known: looked for first.
+        """
+        if not is_sha256(sha256):
+            return None
+        first = EXTENSIONS.get(mime or "", "png")
+        for extension in dict.fromkeys((first, *_ALL_EXTENSIONS)):
+            name = f"{sha256}.{extension}"
+            if regular_file(self.root, "blobs", sha256[:2], name) is not None:
+                return self.root / "blobs" / sha256[:2] / name
+        return None
+
+    def has(self, sha256: str, mime: str, size: int) -> bool:
+        """Whether a picture is there with its whole size in bytes."""
+        if not is_sha256(sha256):
+            return False
+        name = f"{sha256}.{EXTENSIONS.get(mime, 'bin')}"
+        status = regular_file(self.root, "blobs", sha256[:2], name)
+        return status is not None and status.st_size == size

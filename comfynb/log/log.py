@@ -1,0 +1,362 @@
+"""The log folder as one object: append, find, ask.
+
+How a picture gets in: its bytes become a file named by their sha256 (written, synced, renamed,
+folder synced), then one line with everything about it is appended to this process's own segment
+and synced; only then `add_result` returns. So a crash at any moment loses at most what was never
+acknowledged, and a row never names a picture that is not there.
+
+How it gets out: the segments that count now are listed, and DuckDB asks them. Nothing is held
+open between questions; any number of processes may append and ask at the same time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from comfynb.errors import ClosedError, LogError, LogWriteError, SceneError
+from comfynb.keyframes import Keyframe, Status
+from comfynb.log import folder as files
+from comfynb.log import records
+from comfynb.log.base import Store
+from comfynb.log.blobs import Blobs, is_sha256
+from comfynb.log.records import RunRecord
+from comfynb.log.schema import LARGEST_ROW
+from comfynb.log.segments import SegmentWriter
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from comfynb.log.reader import Reader
+    from comfynb.log.thumbnails import Thumbnails
+
+DTYPES = {
+    "seed": "UInt64",
+    "take": "Int64",
+    "server_cached": "boolean",
+    "steps": "Int32",
+    "width": "Int32",
+    "height": "Int32",
+    "cfg": "float64",
+    "denoise": "float64",
+    "seconds": "float64",
+}
+"""The types of `df()` that would otherwise depend on whether a value is missing."""
+
+
+class Log(Store):
+    """A folder that keeps every keyframe and its pictures.
+
+    It is made at the first append; one that does not exist is an empty log. Every call blocks and
+    may be made from any thread.
+
+    Args:
+        folder: Where it is, or shall be.
+        read_only: Refuse to append. A folder that cannot be written is readable without it too.
+
+    Raises:
+        LogVersionError: A newer comfynb wrote it.
+        LogError: The folder is something else, or cannot be read.
+
+    Example:
+        >>> log = Log("comfynb-log")
+        >>> log.sql("select scene, count(*) as takes from keyframes group by scene")
+        Empty DataFrame
+        Columns: [scene, takes]
+        Index: []
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, read_only: bool = False) -> None:
+        # Absolute at once: a notebook may change its working directory.
+        self.folder = Path(folder).expanduser().absolute()
+        self.read_only = read_only
+        self._session = uuid.uuid4().hex
+        self._blobs = Blobs(self.folder)
+        self._segment = SegmentWriter(self.folder / "seg")
+        self._lock = threading.Lock()
+        self._created = False
+        self._closed = False
+        self._opened_reader: Reader | None = None
+        self._thumbnails: Thumbnails | None = None
+        files.check_version(self.folder)
+
+    def __repr__(self) -> str:
+        return f"Log({str(self.folder)!r})"
+
+    # Append
+
+    def add_run(self, run: RunRecord) -> None:
+        """Keep what a run is about to make; durable on return.
+
+        Raises:
+            LogWriteError: It could not be made durable.
+            ClosedError: The log was closed.
+        """
+        self._append(records.run_row(run, session=self._session), what="the run")
+
+    def add_submitted(self, *, prompt_id: str, run: str, key: str, scene: str, server: str) -> None:
+        """Note that a prompt is about to be sent; survives this process, not a power cut.
+
+        Raises:
+            LogWriteError: It could not be written.
+            ClosedError: The log was closed.
+        """
+        row = records.submitted_row(
+            prompt_id=prompt_id,
+            run=run,
+            key=key,
+            scene=scene,
+            server=server,
+            session=self._session,
+        )
+        self._append(row, what=f"the submission of {scene}", sync=False)
+
+    def add_result(self, keyframe: Keyframe, images: Sequence[bytes] = ()) -> Keyframe:
+        """Keep a keyframe and its pictures; durable on return, pictures first.
+
+        Raises:
+            LogWriteError: It could not be made durable.
+            ClosedError: The log was closed.
+            ValueError: `images` are not those that `keyframe.outputs` describes.
+        """
+        check_images(keyframe, images)
+        name = f"the picture of {keyframe.scene.id}"
+        for output, data in zip(keyframe.outputs, images, strict=True):
+            self._write(functools.partial(self._blobs.put, data, output.mime), what=name)
+        row = records.keyframe_row(keyframe, session=self._session)
+        self._append(row, what=f"the row of {keyframe.scene.id}")
+        return dataclasses.replace(keyframe, pictures=self)
+
+    def close(self) -> None:
+        """Refuse further appending; what was written stays readable. Safe to call twice."""
+        self._closed = True
+        self._segment.close()
+        with self._lock:
+            if self._thumbnails is not None:
+                self._thumbnails.close()
+
+    # Keyframes and runs
+
+    def find(self, keys: Iterable[str]) -> dict[str, Keyframe]:
+        """Return what is already made: the latest `done` keyframe of each key, as `cached`.
+
+        Keys without a keyframe, or with one whose pictures are gone, are left out. The keyframes
+        have no `workflow`.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        found: dict[str, Keyframe] = {}
+        wanted = list(keys)
+        if not wanted or not self.folder.is_dir():
+            return found
+        for keyframe in self._keyframes(
+            "keyframes WHERE status = 'done' AND list_contains($keys, key)",
+            {"keys": wanted},
+            order="created_at DESC, id DESC",
+        ):
+            if keyframe.key not in found and self._has_pictures(keyframe):
+                found[keyframe.key] = dataclasses.replace(keyframe, status="cached")
+        return found
+
+    def keyframes(
+        self, *, run: str | None = None, scene: str | None = None, status: Status | None = None
+    ) -> list[Keyframe]:
+        """Return keyframes in the order in which they were made, without their workflows.
+
+        Args:
+            run: Id of a run; None: of all.
+            scene: Id of a scene; None: of all.
+            status: One status; None: any.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        given = {"run": run, "scene": scene, "status": status}
+        wanted = {name: value for name, value in given.items() if value is not None}
+        where = " AND ".join(f"{name} = ${name}" for name in wanted) or "true"
+        return self._keyframes(f"keyframes WHERE {where}", wanted)
+
+    def latest(self) -> list[Keyframe]:
+        """Return of each place (scene, axes, seed) the keyframe made last, in order of making.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        return self._keyframes("latest", {})
+
+    def runs(self) -> list[RunRecord]:
+        """Return the runs in the order in which they began.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        rows = self._reader.rows("SELECT * FROM runs ORDER BY created_at, id")
+        return [records.run_of(row) for row in rows]
+
+    # Frames
+
+    def df(self) -> DataFrame:
+        """Return all keyframes as a frame, in order of making, without their workflows.
+
+        Common knobs are columns of their own (`steps`, `cfg`, ...), times are UTC without a zone.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        frame = self._reader.frame(
+            "SELECT * EXCLUDE (scene_json, workflow) FROM keyframes ORDER BY created_at, id"
+        )
+        return frame.astype(DTYPES)
+
+    def sql(self, query: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> DataFrame:
+        """Ask the log a question in DuckDB's SQL.
+
+        Args:
+            query: One SELECT over the views `keyframes`, `latest`, `runs` and `submitted`. It can
+                read nothing else and write nothing.
+            params: Values for `?` (a sequence) or `$name` (a mapping).
+
+        Raises:
+            QueryError: It is something else, or cannot be answered.
+
+        Example:
+            >>> log = Log("comfynb-log")
+            >>> log.sql("select scene from keyframes where cfg > ?", [5])
+            Empty DataFrame
+            Columns: [scene]
+            Index: []
+        """
+        return self._reader.frame(query, params)
+
+    @property
+    def skipped_lines(self) -> dict[str, int]:
+        """Damaged lines that the last reading passed over, by name of the segment."""
+        return self._reader.skipped_lines
+
+    # Pictures
+
+    def read(self, sha256: str) -> bytes:
+        """Return the bytes of a picture, as the server sent them.
+
+        Raises:
+            LogError: It is not in the log, or its file cannot be read.
+        """
+        path = self._blobs.find(sha256)
+        try:
+            if path is not None:
+                return path.read_bytes()
+        except OSError as exc:
+            raise LogError(f"cannot read {path}: {exc.strerror}", folder=str(self.folder)) from exc
+        raise self._no_picture(sha256)
+
+    def path(self, sha256: str, mime: str = "") -> Path | None:
+        """Return the file of a picture, or None where it is not there."""
+        return self._blobs.find(sha256, mime)
+
+    def thumbnail(self, sha256: str) -> Path:
+        """Return a WebP file of a picture, at most 384 px on its longer side; made when missing.
+
+        In a folder that cannot be written the file is a temporary one, gone with `close`.
+
+        Raises:
+            LogError: The picture is not there, cannot be decoded, or is too large to decode.
+        """
+        if not is_sha256(sha256):
+            raise self._no_picture(sha256)
+        with self._lock:
+            if self._thumbnails is None:
+                from comfynb.log.thumbnails import Thumbnails  # noqa: PLC0415 - needs Pillow
+
+                self._thumbnails = Thumbnails(self.folder, read_only=self.read_only)
+        return self._thumbnails.get(sha256, self.read)
+
+    # Behind the scenes
+
+    @property
+    def _reader(self) -> Reader:
+        with self._lock:
+            if self._opened_reader is None:
+                from comfynb.log.reader import Reader  # noqa: PLC0415 - DuckDB takes 0.1 s
+
+                self._opened_reader = Reader(self.folder)
+            return self._opened_reader
+
+    def _no_picture(self, sha256: str) -> LogError:
+        return LogError(
+            f"the log at {self.folder} has no picture {sha256!r}: its file was deleted or never "
+            "copied along. Render the scene again to make it anew",
+            folder=str(self.folder),
+        )
+
+    def _keyframes(
+        self, source: str, parameters: Mapping[str, Any], *, order: str = "created_at, id"
+    ) -> list[Keyframe]:
+        query = f"SELECT * EXCLUDE (workflow) FROM {source} ORDER BY {order}"  # noqa: S608 - ours
+        keyframes = []
+        for row in self._reader.rows(query, parameters or None):
+            with contextlib.suppress(SceneError):  # not a row of ours
+                keyframes.append(records.keyframe_of(row, self))
+        return keyframes
+
+    def _has_pictures(self, keyframe: Keyframe) -> bool:
+        return bool(keyframe.outputs) and all(
+            self._blobs.has(output.sha256, output.mime, output.bytes) for output in keyframe.outputs
+        )
+
+    def _append(self, row: records.Row, *, what: str, sync: bool = True) -> None:
+        line = records.line(row)
+        if len(line) > LARGEST_ROW:
+            raise LogWriteError(
+                f"{what} takes {len(line)} bytes as a row; at most {LARGEST_ROW} can be read "
+                "again. Make it in several runs",
+                folder=str(self.folder),
+            )
+        self._write(lambda: self._segment.append(line, sync=sync), what=what)
+
+    def _write(self, write: Callable[[], None], *, what: str) -> None:
+        if self._closed:
+            raise ClosedError(f"the log at {self.folder} was closed: open it again to append")
+        if self.read_only:
+            raise LogWriteError(
+                f"the log at {self.folder} was opened with read_only=True: open it without to "
+                "append",
+                folder=str(self.folder),
+            )
+        try:
+            try:
+                self._create()
+                write()
+            except FileNotFoundError:  # the folder was removed since: begin a new one
+                self._created = False
+                self._create()
+                write()
+        except OSError as exc:
+            raise files.write_error(exc, self.folder, what) from exc
+
+    def _create(self) -> None:
+        with self._lock:
+            if not self._created:
+                files.create(self.folder)
+                self._created = True
+
+
+def check_images(keyframe: Keyframe, images: Sequence[bytes]) -> None:
+    """Refuse pictures that are not those that the keyframe's outputs describe.
+
+    Raises:
+        ValueError: Their number, or the sha256 of one, is another.
+    """
+    described = [output.sha256 for output in keyframe.outputs]
+    if described != [hashlib.sha256(data).hexdigest() for data in images]:
+        raise ValueError(
+            f"the outputs of keyframe {keyframe.id} do not describe its {len(images)} images"
+        )

@@ -1,0 +1,99 @@
+"""A store that keeps keyframes as long as its process lives: `log=False`."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from comfynb.errors import ClosedError, LogError
+from comfynb.keyframes import Keyframe
+from comfynb.log.base import Store
+from comfynb.log.log import check_images
+from comfynb.log.records import RunRecord
+
+
+class MemoryStore(Store):
+    """Keeps keyframes and pictures in memory; see `Store` for what its calls promise."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closed = False
+        self._done: dict[str, Keyframe] = {}  # the latest, by key
+        self._pictures: dict[str, bytes] = {}
+        self._thumbnails: dict[str, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"MemoryStore({len(self._done)} keyframes, {len(self._pictures)} pictures)"
+
+    def add_run(self, run: RunRecord) -> None:  # noqa: ARG002 - as in Store
+        """Take note of a run; nothing can be asked of it later."""
+        self._check_open()
+
+    def add_submitted(
+        self,
+        *,
+        prompt_id: str,  # noqa: ARG002
+        run: str,  # noqa: ARG002
+        key: str,  # noqa: ARG002
+        scene: str,  # noqa: ARG002
+        server: str,  # noqa: ARG002
+    ) -> None:
+        """Take note of a prompt; nothing can be asked of it later."""
+        self._check_open()
+
+    def add_result(self, keyframe: Keyframe, images: Sequence[bytes] = ()) -> Keyframe:
+        """Keep a keyframe and its pictures."""
+        check_images(keyframe, images)
+        self._check_open()
+        kept = dataclasses.replace(keyframe, pictures=self)
+        with self._lock:
+            for output, data in zip(keyframe.outputs, images, strict=True):
+                self._pictures[output.sha256] = bytes(data)
+            before = self._done.get(keyframe.key)
+            newer = before is None or before.created_at <= keyframe.created_at
+            if kept.status == "done" and kept.outputs and newer:
+                self._done[keyframe.key] = kept
+        return kept
+
+    def find(self, keys: Iterable[str]) -> dict[str, Keyframe]:
+        """Return the latest `done` keyframe of each key, as `cached`."""
+        with self._lock:
+            found = {key: self._done[key] for key in keys if key in self._done}
+        return {key: dataclasses.replace(k, status="cached") for key, k in found.items()}
+
+    def read(self, sha256: str) -> bytes:
+        """Return the bytes of a picture.
+
+        Raises:
+            LogError: There is none with that sha256.
+        """
+        try:
+            return self._pictures[sha256]
+        except KeyError:
+            raise LogError(f"no picture {sha256!r} in memory: it was made elsewhere") from None
+
+    def path(self, sha256: str, mime: str = "") -> Path | None:  # noqa: ARG002
+        """Return None: pictures in memory have no file."""
+        return None
+
+    def thumbnail(self, sha256: str) -> bytes:
+        """Return a picture as WebP, at most 384 px on its longer side.
+
+        Raises:
+            LogError: There is none, it cannot be decoded, or is too large to decode.
+        """
+        from comfynb.log import thumbnails  # noqa: PLC0415 - Pillow only where pictures are shown
+
+        if sha256 not in self._thumbnails:
+            self._thumbnails[sha256] = thumbnails.make(self.read(sha256))
+        return self._thumbnails[sha256]
+
+    def close(self) -> None:
+        """Refuse further adding; what is there stays readable."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("this store was closed: connect again")

@@ -1,0 +1,289 @@
+"""Rows of the log: keyframes, runs and submitted prompts to JSON lines and back.
+
+A row is a flat mapping with the names of schema.py. What has no pinned shape (the graph, the
+storyboard, the value of a knob) is kept as JSON text inside of it, so that no two rows can
+disagree about a type.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from comfynb.errors import SceneError
+from comfynb.keyframes import EMPTY, Failure, Keyframe, Output, Pictures, Timings
+from comfynb.log.schema import ROW_VERSION, Kind
+from comfynb.scenes import Scene
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellRecord:
+    """A cell as its run was about to make it.
+
+    Attributes:
+        index: Position in the run, from 0.
+        scene: Id of the scene.
+        key: Content key.
+        prompt: Positive text as it would be sent.
+        negative: Negative text as it would be sent.
+        seed: 0 to 2**64 - 1.
+        knobs: Every knob's value.
+        axes: Label of the cell on each axis.
+    """
+
+    index: int
+    scene: str
+    key: str
+    prompt: str = ""
+    negative: str = ""
+    seed: int = 0
+    knobs: Mapping[str, Any] = EMPTY
+    axes: Mapping[str, str] = EMPTY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """A run as it was about to begin.
+
+    Attributes:
+        id: Of the run.
+        storyboard: `Storyboard.to_dict()`.
+        axes: Of its sweep, by name; any JSON.
+        cells: In order.
+        workflow: The graph before its knobs were set (API format).
+        checkpoint: Chosen for the library workflow, or None.
+        server: Label of the server.
+        versions: Of comfynb, the server and whatever else matters, by name.
+        created_at: When, UTC.
+    """
+
+    id: str
+    storyboard: Mapping[str, Any]
+    cells: tuple[CellRecord, ...]
+    workflow: Mapping[str, Any] = field(default=EMPTY, repr=False)
+    axes: Mapping[str, Any] = EMPTY
+    checkpoint: str | None = None
+    server: str = ""
+    versions: Mapping[str, str] = EMPTY
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+def keyframe_row(keyframe: Keyframe, *, session: str) -> Row:
+    """Return the `result` row of a keyframe."""
+    return {
+        **_head(keyframe.id, "result", session, keyframe.created_at),
+        "run": keyframe.run,
+        "key": keyframe.key,
+        "scene": keyframe.scene.id,
+        "title": keyframe.scene.title,
+        "prompt": keyframe.prompt,
+        "negative": keyframe.negative,
+        "seed": keyframe.seed,
+        "knobs": {name: json_text(value) for name, value in keyframe.knobs.items()},
+        # Sorted: DuckDB takes maps with the same entries in another order for different places.
+        "axes": dict(sorted(keyframe.axes.items())),
+        "status": keyframe.status,
+        "server_cached": keyframe.server_cached,
+        "error": None if keyframe.error is None else asdict(keyframe.error),
+        "timings": asdict(keyframe.timings),
+        "server": keyframe.server,
+        "server_version": keyframe.server_version,
+        "outputs": [asdict(output) for output in keyframe.outputs],
+        "warnings": list(keyframe.warnings),
+        "unknown_words": list(keyframe.unknown_words),
+        "measures": dict(keyframe.measures),
+        "scene_json": json_text(keyframe.scene.to_dict()),
+        "workflow": None if keyframe.workflow is None else json_text(keyframe.workflow),
+    }
+
+
+def run_row(run: RunRecord, *, session: str) -> Row:
+    """Return the `run` row of a run."""
+    return {
+        **_head(run.id, "run", session, run.created_at),
+        "run": run.id,
+        "server": run.server,
+        "storyboard": json_text(run.storyboard),
+        "sweep": json_text(run.axes),
+        "cells": json_text([_cell_dict(cell) for cell in run.cells]),
+        "workflow": json_text(run.workflow),
+        "checkpoint": run.checkpoint,
+        "versions": json_text(run.versions),
+    }
+
+
+def submitted_row(
+    *, prompt_id: str, run: str, key: str, scene: str, server: str, session: str
+) -> Row:
+    """Return the `submitted` row of a prompt."""
+    head = _head(prompt_id, "submitted", session, datetime.now(UTC))
+    return {
+        **head,
+        "run": run,
+        "server": server,
+        "prompt_id": prompt_id,
+        "key": key,
+        "scene": scene,
+    }
+
+
+def keyframe_of(row: Row, pictures: Pictures | None) -> Keyframe:
+    """Read a keyframe back.
+
+    Args:
+        row: As DuckDB gives it; without `workflow` the keyframe has none.
+        pictures: Where its bytes are.
+
+    Raises:
+        SceneError: The row names no sound scene; it was not written by comfynb.
+    """
+    error, timings = row["error"], row["timings"]
+    workflow = row.get("workflow")
+    return Keyframe(
+        id=row["id"],
+        run=row["run"] or "",
+        key=row["key"] or "",
+        scene=_scene_of(row),
+        status=row["status"],
+        prompt=row["prompt"] or "",
+        negative=row["negative"] or "",
+        seed=row["seed"] or 0,
+        knobs={name: _json(text) for name, text in (row["knobs"] or {}).items()},
+        workflow=None if workflow is None else _json(workflow),
+        axes=row["axes"] or {},
+        outputs=tuple(Output(**output) for output in row["outputs"] or ()),
+        error=None if error is None else _failure_of(error),
+        warnings=tuple(row["warnings"] or ()),
+        unknown_words=tuple(row["unknown_words"] or ()),
+        timings=Timings() if timings is None else Timings(**timings),
+        server=row["server"] or "",
+        server_version=row["server_version"] or "",
+        server_cached=bool(row["server_cached"]),
+        take=row["take"],
+        measures=row["measures"] or {},
+        created_at=_utc(row["created_at"]),
+        pictures=pictures,
+    )
+
+
+def run_of(row: Row) -> RunRecord:
+    """Read a run back.
+
+    Raises:
+        TypeError: Its cells are not those of a run; it was not written by comfynb.
+    """
+    return RunRecord(
+        id=row["id"],
+        created_at=_utc(row["created_at"]),
+        storyboard=_json(row["storyboard"]) or {},
+        axes=_json(row["sweep"]) or {},
+        cells=tuple(_cell_of(cell) for cell in _json(row["cells"]) or ()),
+        workflow=_json(row["workflow"]) or {},
+        checkpoint=row["checkpoint"],
+        server=row["server"] or "",
+        versions=_json(row["versions"]) or {},
+    )
+
+
+def line(row: Row) -> bytes:
+    """Return a row as one line of JSON in UTF-8, with its line feed."""
+    return json_text(row).encode() + b"\n"
+
+
+def json_text(value: Any) -> str:
+    """Return a value as JSON that every reader takes.
+
+    JSON has no word for NaN and the infinities: they become null. Half a surrogate pair, as a
+    text cut in its middle may end with, becomes U+FFFD. What JSON does not know becomes text.
+    """
+    try:
+        text = _dumps(value)
+        text.encode()
+    except (ValueError, TypeError):
+        text = _dumps(_plain(value))
+    return text
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(
+        value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_unwrap
+    )
+
+
+def _unwrap(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return list(value)
+    if hasattr(value, "item"):  # numpy's scalars
+        return value.item()
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {_plain(str(name)): _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return _plain(_unwrap(value))
+
+
+def _head(row_id: str, kind: Kind, session: str, created_at: datetime) -> dict[str, Any]:
+    naive = created_at.astimezone(UTC).replace(tzinfo=None)
+    return {
+        "id": row_id,
+        "kind": kind,
+        "v": ROW_VERSION,
+        "log_session": session,
+        "created_at": naive.isoformat(timespec="microseconds"),
+    }
+
+
+def _utc(naive: datetime | None) -> datetime:
+    return (naive or datetime.fromtimestamp(0, UTC)).replace(tzinfo=UTC)
+
+
+def _json(text: str | None) -> Any:
+    """Read JSON text; what is none (a stranger's log) stays text."""
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        return text
+
+
+def _failure_of(error: Row) -> Failure:
+    return Failure(
+        kind=error["kind"] or "unknown",
+        message=error["message"] or "",
+        node=error["node"],
+        hint=error["hint"] or "",
+    )
+
+
+def _cell_dict(cell: CellRecord) -> dict[str, Any]:
+    # Not asdict: it deep-copies, and a read-only mapping cannot be.
+    return {name: getattr(cell, name) for name in CellRecord.__slots__}
+
+
+def _cell_of(data: Mapping[str, Any]) -> CellRecord:
+    return CellRecord(**{name: data[name] for name in CellRecord.__slots__ if name in data})
+
+
+def _scene_of(row: Row) -> Scene:
+    try:
+        return Scene.from_dict(_json(row["scene_json"]) or {})
+    except (SceneError, TypeError, AttributeError):
+        prompt = row["prompt"] or "?"
+        return Scene(id=row["scene"] or "?", prompt=prompt, title=row["title"] or "")

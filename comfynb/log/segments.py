@@ -1,0 +1,119 @@
+"""Appending rows: one file per process, which nobody else ever writes.
+
+A row is one line, written in one call to a file opened for appending, and made durable before
+the call returns. Nothing is shared, so no lock is needed for correctness: two processes write two
+segments, and readers see both. Where the system has `flock` the segment is locked as long as its
+writer lives, which tells others that they must not take it for an orphan.
+
+A segment that another process has claimed all the same (a lock lost in a network partition) has
+another name or none: the writer notices after each row and writes that row again into a new
+segment; readers keep one row of each id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import threading
+import time
+from pathlib import Path
+
+from comfynb.log.folder import CREATE, FULL, sync_data, sync_folder, write_all
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_ATTEMPTS = 3
+
+
+class SegmentWriter:
+    """Appends lines to this process's segment; opened at the first one. Thread-safe.
+
+    Args:
+        folder: The log's `seg` folder; must exist when a line is appended.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._descriptor: int | None = None
+        self._path = folder
+        self._pid = 0
+
+    def append(self, line: bytes, *, sync: bool) -> None:
+        """Append a line.
+
+        Args:
+            line: With its line feed.
+            sync: Return only when it, and every line before it, is durable. Without, it survives
+                the end of this process but not a power cut.
+
+        Raises:
+            OSError: It could not be written; no part of it is left, and what stood before is safe.
+        """
+        with self._lock:
+            for attempt in range(1, _ATTEMPTS + 1):
+                descriptor = self._open()
+                size = os.fstat(descriptor).st_size
+                try:
+                    write_all(descriptor, line)
+                except OSError:
+                    self._undo(descriptor, size)
+                    raise
+                try:
+                    if sync:
+                        sync_data(descriptor)
+                except OSError as exc:
+                    # The system may have thrown the unwritten pages away and would call the next
+                    # sync of this file a success: never trust the file again.
+                    self._undo(descriptor, size)
+                    self._leave()
+                    if exc.errno in FULL or attempt == _ATTEMPTS:
+                        raise
+                    continue
+                if self._is_ours(descriptor):
+                    return
+                self._leave()
+            raise OSError(errno.EIO, "segments are taken away as fast as they are made")
+
+    def close(self) -> None:
+        """Close the segment; another line would open a new one."""
+        with self._lock:
+            self._leave()
+
+    def _open(self) -> int:
+        if self._descriptor is not None and self._pid != os.getpid():
+            self._leave()  # a forked child: the segment is its parent's
+        if self._descriptor is None:
+            name = f"{time.time_ns() // 1_000_000:013d}-{secrets.token_hex(4)}.jsonl"
+            self._path = self.folder / name
+            self._descriptor = os.open(self._path, CREATE | os.O_APPEND, 0o666)
+            self._pid = os.getpid()
+            if fcntl is not None:
+                with contextlib.suppress(OSError):  # no locks on this file system: none can adopt
+                    fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            sync_folder(self.folder)
+        return self._descriptor
+
+    def _leave(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _undo(self, descriptor: int, size: int) -> None:
+        """Take a line that is not whole off the end again, or leave the file as it is."""
+        try:
+            os.ftruncate(descriptor, size)
+        except OSError:
+            self._leave()  # readers pass over a torn end; a line behind it would be lost
+
+    def _is_ours(self, descriptor: int) -> bool:
+        try:
+            there, here = self._path.lstat(), os.fstat(descriptor)
+        except FileNotFoundError:
+            return False
+        return (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev)
