@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Literal
 
 from PIL import Image, ImageDraw
 
-from comfynb.errors import ComfynbError
+from comfynb.errors import LogError
 from comfynb.keyframes import Keyframe, Status
 from comfynb.lettering import Face
+from comfynb.pictures import BadPictureError
+from comfynb.shrink import shrink
 
 if TYPE_CHECKING:
     from comfynb.cells import Cell
@@ -358,8 +360,8 @@ class _Pen:
         """Fit a picture into the box of a place; say so where it cannot be read."""
         box = (self._layout.tile, self._layout.box)
         try:
-            picture = _open(thumbnail(keyframe), box)
-        except (ComfynbError, OSError, ValueError, Image.DecompressionBombError) as exc:
+            picture = shrink(thumbnail(keyframe), box, enlarge=True, paper=MAT)
+        except (LogError, OSError, BadPictureError) as exc:
             self.words(place, "the picture cannot be read", str(exc))
             return
         x, y = self._layout.corner(place)
@@ -392,21 +394,3 @@ class _Pen:
 
     def _write(self, face: Face, at: tuple[float, float], text: str, colour: str) -> None:
         face.draw(self.sheet, at, text, colour)
-
-
-def _open(source: bytes | Path, box: tuple[int, int]) -> Image.Image:
-    """Return a picture as large as the box holds, on the mat where it is transparent."""
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
-        opened.draft("RGB", (2 * box[0], 2 * box[1]))  # a JPEG is decoded small
-        scale = min(box[0] / opened.width, box[1] / opened.height)
-        size = (
-            max(1, min(box[0], round(opened.width * scale))),
-            max(1, min(box[1], round(opened.height * scale))),
-        )
-        if opened.has_transparency_data:
-            colours = opened.convert("RGBA")
-            flat = Image.new("RGBA", colours.size, MAT)
-            picture = Image.alpha_composite(flat, colours).convert("RGB")
-        else:
-            picture = opened.convert("RGB")
-    return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)

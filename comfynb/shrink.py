@@ -1,0 +1,73 @@
+"""Pictures made to fit: decoded with care, flattened, scaled; for sheets and pages."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+from PIL import Image
+
+from comfynb.pictures import MAX_PIXELS, BadPictureError
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+
+
+def shrink(
+    source: bytes | Path, box: tuple[int, int], *, enlarge: bool = False, paper: str | None = None
+) -> Image.Image:
+    """Return a picture as large as a box holds, in its own aspect ratio.
+
+    Of an animation it takes the first frame. Nothing of the file but its pixels and its colour
+    profile is kept, so no prompt or graph that a server wrote into it.
+
+    Args:
+        source: PNG, JPEG, WebP or GIF: the bytes, or a file.
+        box: Width and height in pixels.
+        enlarge: Whether a smaller picture grows to fill the box.
+        paper: Colour behind a transparent picture; None: it stays transparent.
+
+    Returns:
+        An RGB image, or RGBA where it is transparent and `paper` is None.
+
+    Raises:
+        BadPictureError: It cannot be decoded; says why.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            file = io.BytesIO(source) if isinstance(source, bytes) else source
+            image = Image.open(file, formats=_FORMATS)
+    except Exception as exc:  # decoders raise whatever damaged bytes make them
+        raise BadPictureError(f"it cannot be decoded: {exc}") from exc
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            raise BadPictureError(f"it claims {image.width} x {image.height} pixels")
+        try:
+            return _fit(image, box, enlarge=enlarge, paper=paper)
+        except Exception as exc:  # as above
+            raise BadPictureError(f"it cannot be decoded: {exc}") from exc
+
+
+def _fit(
+    image: Image.Image, box: tuple[int, int], *, enlarge: bool, paper: str | None
+) -> Image.Image:
+    scale = min(box[0] / image.width, box[1] / image.height)
+    if not enlarge:
+        scale = min(scale, 1.0)
+    size = (
+        max(1, min(box[0], round(image.width * scale))),
+        max(1, min(box[1], round(image.height * scale))),
+    )
+    image.draft("RGB", (2 * size[0], 2 * size[1]))  # a JPEG decodes to a smaller size itself
+    profile = image.info.get("icc_profile")
+    if not image.has_transparency_data:
+        picture = image.convert("RGB")
+    else:
+        picture = image.convert("RGBA")
+        if paper is not None:
+            behind = Image.new("RGBA", picture.size, paper)
+            picture = Image.alpha_composite(behind, picture).convert("RGB")
+    picture = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    picture.info = {"icc_profile": profile} if profile else {}
+    return picture
