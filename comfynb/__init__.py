@@ -1,1 +1,84 @@
-"""comfynb."""
+"""comfynb: a scene grid for ComfyUI in Jupyter. Pictures arrive one by one; every one is kept.
+
+    import comfynb
+
+    studio = comfynb.connect()
+    async with contextlib.aclosing(studio.keyframes(["a fox", "a lighthouse at dawn"])) as made:
+        async for keyframe in made:
+            print(keyframe.scene.label, keyframe.status, keyframe.path)
+
+The names below are loaded when they are first used: importing comfynb costs almost nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from comfynb._version import __version__
+
+if TYPE_CHECKING:
+    from comfynb.board import Board
+    from comfynb.errors import ComfynbError
+    from comfynb.keyframes import Failure, Keyframe, Output, Status, Timings, raise_for_failed
+    from comfynb.log import Log
+    from comfynb.run import Run
+    from comfynb.scenes import Scene, Storyboard
+    from comfynb.studio import OpenLog, Studio, connect, open_log
+    from comfynb.workflows import Knob, Workflow
+
+_HOMES = {
+    "Board": "board",
+    "ComfynbError": "errors",
+    "Failure": "keyframes",
+    "Keyframe": "keyframes",
+    "Knob": "workflows",
+    "Log": "log",
+    "OpenLog": "studio",
+    "Output": "keyframes",
+    "Run": "run",
+    "Scene": "scenes",
+    "Status": "keyframes",
+    "Storyboard": "scenes",
+    "Studio": "studio",
+    "Timings": "keyframes",
+    "Workflow": "workflows",
+    "connect": "studio",
+    "open_log": "studio",
+    "raise_for_failed": "keyframes",
+}
+
+__all__ = [
+    "Board",
+    "ComfynbError",
+    "Failure",
+    "Keyframe",
+    "Knob",
+    "Log",
+    "OpenLog",
+    "Output",
+    "Run",
+    "Scene",
+    "Status",
+    "Storyboard",
+    "Studio",
+    "Timings",
+    "Workflow",
+    "__version__",
+    "connect",
+    "open_log",
+    "raise_for_failed",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'comfynb' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"comfynb.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -132,7 +132,7 @@ class Timings:
         queued_ms: From the POST until the server began.
         executing_ms: From then until its output node reported.
         fetch_ms: Getting the bytes.
-        total_ms: From the POST until the row was durable.
+        total_ms: From before the POST until the bytes were checked, waiting included.
     """
 
     queued_ms: float | None = None
@@ -202,8 +202,9 @@ class Keyframe:
 
     @property
     def seconds(self) -> float | None:
-        """Seconds from the POST until the picture was safe; None where nothing was made."""
-        return None if self.timings.total_ms is None else self.timings.total_ms / 1000
+        """Seconds the server worked on it; where that was not seen, all that it took."""
+        worked = self.timings.executing_ms or self.timings.total_ms
+        return None if worked is None else worked / 1000
 
     @property
     def path(self) -> Path | None:

@@ -142,6 +142,8 @@ class ComfyUIBackend(Backend):
             logger.warning("%s: %d prompts go on although cancelled", self.label, len(left))
 
     async def aclose(self) -> None:  # noqa: D102
+        if self._connection.state == "ready":
+            await self.cancel(list(self._prompts))
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)

@@ -1,0 +1,162 @@
+"""The embedded engine as a backend: a process of ours, spoken to like any ComfyUI.
+
+It is started at the first picture to be made, and shared by all studios of the process. It ends
+when its standard input does, so that it cannot outlive us, whatever happens to us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from comfynb import loop
+from comfynb.backends.base import Backend, Listener, Outcome, ServerInfo
+from comfynb.backends.comfyui import Address, ComfyUIBackend
+from comfynb.errors import EngineError, EngineMissingError, ServerGoneError
+
+LABEL = "embedded engine"
+CHECKPOINT = "tiny-scenes.onnx"
+"""The one checkpoint it has; known here, so that keys need no running engine."""
+
+NEEDS = ("aiohttp", "onnxruntime", "numpy")
+
+
+def missing() -> list[str]:
+    """Return the packages that the engine needs and that are not installed."""
+    return [name for name in NEEDS if importlib.util.find_spec(name) is None]
+
+
+@lru_cache
+def identity() -> str:
+    """Return what tells this engine's pictures from another's: a hash of its model's card.
+
+    The file holds the checksums of the weights, and a version that is raised whenever the
+    engine's results change.
+    """
+    card = resources.files("comfynb").joinpath("engine", "weights", "model.json").read_bytes()
+    return hashlib.sha256(card).hexdigest()[:16]
+
+
+class EmbeddedBackend(Backend):
+    """The engine of this process."""
+
+    label = LABEL
+
+    def __init__(self, *, threads: int | None = None) -> None:
+        """Prepare; nothing is started.
+
+        Args:
+            threads: For the model; None: as many as the engine finds right.
+        """
+        self._threads = threads
+        self._process: subprocess.Popen[bytes] | None = None
+        self._server: ComfyUIBackend | None = None
+        self._opening = asyncio.Lock()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
+
+    async def open(self) -> ServerInfo:  # noqa: D102 - as Backend says
+        async with self._opening:
+            if not self._alive():
+                await self._end()
+                self._process = await loop.in_worker(self._start)
+                hello = await loop.in_worker(self._read_hello, self._process)
+                self._server = ComfyUIBackend(
+                    Address.parse(hello["url"], token=hello["token"]),
+                    label=LABEL,
+                    alive=self._alive,
+                )
+            assert self._server is not None
+            return await self._server.open()
+
+    async def checkpoints(self) -> Sequence[str]:  # noqa: D102
+        return [CHECKPOINT]
+
+    async def render(  # noqa: D102
+        self, prompt_id: str, graph: Mapping[str, Any], listener: Listener
+    ) -> Outcome:
+        if self._server is None:
+            raise ServerGoneError("the embedded engine was closed", server=LABEL)
+        return await self._server.render(prompt_id, graph, listener)
+
+    async def cancel(self, prompt_ids: Sequence[str]) -> None:  # noqa: D102
+        if self._server is not None and self._alive():
+            await self._server.cancel(prompt_ids)
+
+    async def aclose(self) -> None:  # noqa: D102
+        async with self._opening:
+            await self._end()
+            self._stderr.close()
+
+    def _alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if lacking := missing():
+            raise EngineMissingError(
+                f"the embedded engine needs {', '.join(lacking)}: pip install 'comfynb[engine]'",
+                server=LABEL,
+            )
+        command = [sys.executable, "-m", "comfynb.engine", "--owned"]
+        if self._threads is not None:
+            command += ["--threads", str(self._threads)]
+        try:
+            return subprocess.Popen(  # noqa: S603 - our own module, no shell
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,  # a file: a pipe that nobody reads would stop it one day
+                # Ctrl-C in a terminal goes to the whole group: it is for us, not for the engine.
+                start_new_session=os.name == "posix",
+            )
+        except OSError as exc:
+            raise EngineError(f"the embedded engine did not start: {exc}", server=LABEL) from exc
+
+    def _read_hello(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+        """Read the engine's first line; in a worker."""
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        try:
+            hello = json.loads(line)
+        except ValueError:
+            hello = None
+        if isinstance(hello, dict) and {"url", "token"} <= hello.keys():
+            return hello
+        process.kill()
+        process.wait()
+        self._stderr.seek(0)
+        said = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
+        reason = said[-1] if said else "it said nothing"
+        raise EngineError(f"the embedded engine did not start: {reason}", server=LABEL)
+
+    async def _end(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            await server.aclose()
+        process, self._process = self._process, None
+        if process is not None:
+            await asyncio.shield(_ended(process))
+
+
+async def _ended(process: subprocess.Popen[bytes]) -> None:
+    """Close its standard input and see it end. Needs no worker: those are gone at exit."""
+    assert process.stdin is not None
+    process.stdin.close()
+    for _ in range(300):
+        if process.poll() is not None:
+            break
+        await asyncio.sleep(0.01)
+    else:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()

@@ -1,0 +1,162 @@
+"""Cells and their latest keyframes, fed by any number of runs, or by none.
+
+A run ends and stays ended; a board goes on: Retry and Regenerate start new runs over some of its
+cells, and an opened log gives a board that no run ever feeds. The grid shows a board. To its
+runs a board is a watcher like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
+
+from comfynb import loop
+from comfynb.cells import Cell
+from comfynb.errors import ClosedError
+from comfynb.keyframes import EMPTY, ENDED, MADE, Keyframe, Status
+from comfynb.log import Log, RunRecord
+from comfynb.run import Run
+from comfynb.scenes import Storyboard
+from comfynb.states import Changes, Snapshot, States
+
+StartRun = Callable[[Collection[int], bool], Run]
+"""Starts a run over cells, by index; True: make them although the log has them."""
+
+
+class Board:
+    """Cells and their latest keyframes."""
+
+    def __init__(
+        self,
+        cells: Iterable[Cell],
+        *,
+        keyframes: Mapping[int, Keyframe] | None = None,
+        start: StartRun | None = None,
+    ) -> None:
+        """Lay the cells out; nothing runs yet.
+
+        Args:
+            cells: In order.
+            keyframes: What there is already, by index of the cell.
+            start: How runs are started; None: there is no server, as for an opened log.
+        """
+        self._states = States(list(cells))
+        self._start = start
+        self._following: set[asyncio.Task[None]] = set()
+        self.runs: list[Run] = []
+        for state in self._states.snapshot().cells:
+            if keyframes and state.cell.index in keyframes:
+                self._states.refresh(state.cell, keyframes[state.cell.index])
+
+    @classmethod
+    def of_run(cls, record: RunRecord, keyframes: Iterable[Keyframe]) -> Board:
+        """Lay out a run out of the log, with the latest keyframe of each cell's key."""
+        storyboard = Storyboard.from_dict(record.storyboard)
+        scenes = {scene.id: scene for scene in storyboard}
+        cells = [
+            Cell(
+                index=cell.index,
+                scene=scenes[cell.scene],
+                axes=cell.axes,
+                prompt=cell.prompt,
+                negative=cell.negative,
+                seed=cell.seed,
+                knobs=cell.knobs,
+                graph=EMPTY,
+                key=cell.key,
+            )
+            for cell in record.cells
+            if cell.scene in scenes
+        ]
+        by_key: dict[str, Keyframe] = {}
+        for keyframe in sorted(keyframes, key=lambda k: (k.status in MADE, k.created_at)):
+            by_key[keyframe.key] = keyframe  # a picture wins over a later failure
+        found = {cell.index: by_key[cell.key] for cell in cells if cell.key in by_key}
+        return cls(cells, keyframes=found)
+
+    @classmethod
+    def of_log(cls, log: Log, run: str | None = None) -> Board:
+        """Lay out a run that a log holds.
+
+        Args:
+            log: Where from.
+            run: Its id; None: the latest.
+
+        Raises:
+            LogError: The log cannot be read.
+            KeyError: There is no such run.
+        """
+        records = [record for record in log.runs() if run in (None, record.id)]
+        if not records:
+            raise KeyError(f"the log has no run {run}" if run else "the log has no run yet")
+        record = max(records, key=lambda r: r.created_at)
+        keys = {cell.key for cell in record.cells}
+        return cls.of_run(record, [k for k in log.keyframes() if k.key in keys])
+
+    @property
+    def state(self) -> Snapshot:
+        """Every cell at this moment; `ended` means closed."""
+        return self._states.snapshot()
+
+    @property
+    def active(self) -> bool:
+        """Whether a run is feeding it."""
+        return any(not run.ended for run in self.runs)
+
+    def subscribe(self, since: int = 0) -> AsyncGenerator[Changes, None]:
+        """Yield what changes, from any loop, until the board is closed."""
+        return self._states.subscribe(since)
+
+    def attach(self, run: Run) -> None:
+        """Show what a run makes of cells of this board."""
+        self.runs = [old for old in self.runs if not old.ended] + [run]
+        loop.get().call_soon_threadsafe(self._follow, run)
+
+    def _follow(self, run: Run) -> None:
+        task = asyncio.get_running_loop().create_task(self._copy(run), name="comfynb-board")
+        self._following.add(task)
+        task.add_done_callback(self._following.discard)
+
+    async def _copy(self, run: Run) -> None:
+        async for changes in run.subscribe():
+            for state in changes.cells:
+                self._states.adopt(state)
+
+    def begin(self, indices: Collection[int] | None = None, *, force: bool = False) -> Run:
+        """Start a run over some cells.
+
+        Args:
+            indices: Which; None: all.
+            force: Make them although the log has them.
+
+        Raises:
+            ClosedError: There is no server behind this board.
+        """
+        if self._start is None:
+            raise ClosedError(
+                "this board shows a log and has no server; make pictures with "
+                "comfynb.connect(..., log=...)"
+            )
+        if indices is None:
+            indices = {state.cell.index for state in self.state.cells}
+        run = self._start(indices, force)
+        self.attach(run)
+        return run
+
+    def retry(self, statuses: Iterable[Status] = ("failed", "cancelled", "lost")) -> Run:
+        """Start a run over the cells that have no picture; raises as `begin`."""
+        wanted = frozenset(statuses) & ENDED
+        return self.begin({s.cell.index for s in self.state.cells if s.status in wanted})
+
+    async def cancel(self, scenes: Collection[str] | None = None) -> None:
+        """Cancel in every run that feeds this board; see `Run.cancel`."""
+        await asyncio.gather(*(run.cancel(scenes) for run in self.runs if not run.ended))
+
+    def close(self) -> None:
+        """Stop watching; the runs go on. Safe to call twice."""
+        loop.get().call_soon_threadsafe(self._close)
+
+    def _close(self) -> None:
+        for task in self._following:
+            task.cancel()
+        self._states.end()

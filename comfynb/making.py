@@ -1,0 +1,60 @@
+"""What this process is making right now, so that no key is made twice at once.
+
+Two runs that share a cell: the first makes it, the second waits for it. One of these stands for
+each store, since a picture in another log is of no use to this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from weakref import WeakKeyDictionary
+
+from comfynb.keyframes import Keyframe
+from comfynb.log import Store
+
+
+class Making:
+    """The keys in flight of one store. Used on our loop only."""
+
+    def __init__(self) -> None:
+        self._runs = 0
+        self._in_flight: dict[str, asyncio.Future[Keyframe | None]] = {}
+        self._made: dict[str, Keyframe] = {}
+
+    def enter(self) -> None:
+        """A run begins. From here on it sees here what is made, and in the log what was."""
+        self._runs += 1
+
+    def leave(self) -> None:
+        """A run ends; the last one takes the memory with it."""
+        self._runs -= 1
+        if not self._runs:
+            self._made.clear()
+
+    def made(self, key: str) -> Keyframe | None:
+        """Return the keyframe made for this key while any run was active."""
+        return self._made.get(key)
+
+    def in_flight(self, key: str) -> asyncio.Future[Keyframe | None] | None:
+        """Return what to await while somebody makes this key."""
+        return self._in_flight.get(key)
+
+    def begin(self, key: str) -> None:
+        """Say that the caller makes this key."""
+        self._in_flight.setdefault(key, asyncio.get_running_loop().create_future())
+
+    def end(self, key: str, keyframe: Keyframe | None) -> None:
+        """Say what came out; None: nothing that others could share, they make it themselves."""
+        if keyframe is not None and keyframe.ok:
+            self._made[key] = keyframe
+        future = self._in_flight.pop(key, None)
+        if future is not None and not future.done():
+            future.set_result(keyframe)
+
+
+_by_store: WeakKeyDictionary[Store, Making] = WeakKeyDictionary()
+
+
+def making(store: Store) -> Making:
+    """Return the one `Making` of a store."""
+    return _by_store.setdefault(store, Making())

@@ -1,0 +1,65 @@
+"""What a run is to do: a storyboard through a workflow, as cells with keys."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from comfynb.cells import RANDOM_SEEDS, Cell, make_cells
+from comfynb.keyframes import EMPTY
+from comfynb.scenes import Storyboard
+from comfynb.workflows import Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The cells to make and where they come from.
+
+    Attributes:
+        storyboard: The scenes; a random seed is drawn already.
+        workflow: What renders them.
+        kind: Of the backend, as it stands in the keys.
+        checkpoint: Chosen for a workflow that leaves it open, else None.
+        axes: Labels of each axis of a sweep.
+        cells: In order.
+    """
+
+    storyboard: Storyboard
+    workflow: Workflow
+    kind: str
+    checkpoint: str | None = None
+    axes: Mapping[str, Any] = EMPTY
+    cells: tuple[Cell, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def make(
+        cls, storyboard: Storyboard, workflow: Workflow, *, kind: str, checkpoint: str | None = None
+    ) -> Plan:
+        """Resolve every scene to a cell.
+
+        Raises:
+            SceneError: A scene asks for something impossible.
+            WorkflowError: The workflow cannot take what a scene gives.
+        """
+        if storyboard.seed == "random":
+            # Drawn before the cells, so that settling the checkpoint later keeps it.
+            storyboard = replace(storyboard, seed=secrets.randbelow(RANDOM_SEEDS))
+        cells = make_cells(storyboard, workflow, kind=kind, checkpoint=checkpoint)
+        return cls(storyboard, workflow, kind, checkpoint, EMPTY, cells)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the keys are final: a workflow may still wait for its checkpoint."""
+        return not self.workflow.needs_checkpoint or self.checkpoint is not None
+
+    def settle(self, checkpoint: str) -> Plan:
+        """Return this plan with the checkpoint chosen; the same cells with final keys."""
+        kept = {cell.index for cell in self.cells}
+        settled = Plan.make(self.storyboard, self.workflow, kind=self.kind, checkpoint=checkpoint)
+        return settled.only(kept)
+
+    def only(self, indices: Collection[int]) -> Plan:
+        """Return this plan with some of its cells; their indices stay."""
+        return replace(self, cells=tuple(c for c in self.cells if c.index in indices))

@@ -1,0 +1,549 @@
+"""One pass over cells: a handle to observe, pause, cancel and await. It starts, ends, stays ended.
+
+What is in the log already comes at once (`cached`). The rest stands in a queue of the run's own,
+from which its lane takes a cell whenever a slot is free. Each is made, checked, made durable,
+and only then given to whoever watches; a cell that fails is a value like any other.
+
+Everything below the public part happens on comfynb's own loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import uuid
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+)
+from dataclasses import replace
+from typing import Any
+
+from comfynb import loop
+from comfynb._version import __version__
+from comfynb.backends.base import (
+    Event,
+    Outcome,
+    Preview,
+    Progress,
+    Released,
+    ServerInfo,
+    Started,
+    Warned,
+)
+from comfynb.cells import Cell
+from comfynb.errors import ComfynbError, LogWriteError, ServerGoneError
+from comfynb.keyframes import ENDED, Failure, Keyframe, Output, Status, Timings
+from comfynb.lanes import Lane, Slot, Work
+from comfynb.log import CellRecord, RunRecord, Store
+from comfynb.making import making
+from comfynb.pictures import BadPictureError, look
+from comfynb.plan import Plan
+from comfynb.states import Changes, Snapshot, States
+
+logger = logging.getLogger(__name__)
+
+RESULT_NAMESPACE = uuid.UUID("6d2d4ac6-3f6f-5a0e-9f3a-5c1a51f2b1c7")
+"""Result id = uuid5(this, prompt id): whoever finds the same prompt writes the same id."""
+
+ATTEMPTS = 2
+"""How often a cell that its server lost is sent in all."""
+
+CANCEL_GRACE = 2.0
+"""Seconds that pictures which came in spite of a cancel have to become safe."""
+
+Choose = Callable[[Lane, Plan], Awaitable[Plan]]
+
+
+class Run:
+    """One pass over cells.
+
+    Awaiting it waits for the end and returns the keyframes in the order of the storyboard;
+    being cancelled meanwhile cancels the run. Iterating over it only observes: leaving the loop
+    leaves the run going.
+
+    Attributes:
+        id: Of the run, as the log has it.
+        plan: What it makes.
+        error: What stopped it before its cells could be tried, or None.
+    """
+
+    def __init__(
+        self, plan: Plan, lane: Lane, store: Store, choose: Choose, *, force: bool = False
+    ) -> None:
+        """Begin at once; called by `Studio.run`.
+
+        Args:
+            plan: What to make.
+            lane: Where.
+            store: Where results are kept.
+            choose: Settles a plan whose checkpoint is open.
+            force: Make cells although the log has them.
+        """
+        self.id = str(uuid.uuid4())
+        self.plan = plan
+        self.error: ComfynbError | None = None
+        self._lane, self._store, self._choose, self._force = lane, store, choose, force
+        self._states = States(plan.cells)
+        self._todo: deque[Cell] = deque()
+        self._lost: dict[int, int] = {}
+        self._sent: dict[str, int] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._info: ServerInfo | None = None
+        self._paused = self._cancelled = self._feeding = False
+        self._all_made = asyncio.Event()
+        lane.hold()
+        self._work_task = loop.start(self._work())
+
+    # -- public: observing
+
+    @property
+    def state(self) -> Snapshot:
+        """Every cell at this moment."""
+        return self._states.snapshot()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self._states.ended
+
+    def subscribe(self, since: int = 0) -> AsyncGenerator[Changes, None]:
+        """Yield what changes, from any loop, until the end; see `States.subscribe`."""
+        return self._states.subscribe(since)
+
+    async def keyframes(self) -> AsyncGenerator[Keyframe, None]:
+        """Yield each keyframe as soon as it is durable, in order of completion.
+
+        Raises:
+            ComfynbError: What stopped the run before its cells could be tried.
+        """
+        async for keyframe in self._states.finished():
+            yield keyframe
+        if self.error is not None:
+            raise self.error
+
+    def __aiter__(self) -> AsyncIterator[Keyframe]:
+        """Observe; leaving does not cancel."""
+        return self.keyframes()
+
+    def __await__(self) -> Generator[Any, None, list[Keyframe]]:
+        """Wait for the end; cancelled meanwhile, cancel the run."""
+        return self._wait_or_cancel().__await__()
+
+    async def _wait_or_cancel(self) -> list[Keyframe]:
+        try:
+            await self._states.until_ended()
+        except asyncio.CancelledError:
+            await self.cancel()
+            raise
+        return self.result()
+
+    def wait(self) -> list[Keyframe]:
+        """Block until the end; interrupted, the run goes on.
+
+        Returns:
+            The keyframes in the order of the storyboard.
+
+        Raises:
+            ComfynbError: What stopped the run before its cells could be tried.
+        """
+        self._states.block_until_ended()
+        return self.result()
+
+    def result(self) -> list[Keyframe]:
+        """Return the keyframes so far, in the order of the storyboard; see `wait`."""
+        if self.error is not None:
+            raise self.error
+        return self._states.keyframes()
+
+    def __repr__(self) -> str:
+        state = self.state
+        counts = ", ".join(f"{count} {status}" for status, count in state.counts.items())
+        return f"<Run of {len(state.cells)} cells on {self._lane.label}: {counts or 'none'}>"
+
+    # -- public: steering
+
+    def pause(self) -> None:
+        """Begin nothing new; what is on the server comes to its end."""
+        self._on_loop(self._pause, True)
+
+    def resume(self) -> None:
+        """Go on."""
+        self._on_loop(self._pause, False)
+
+    async def cancel(self, scenes: Collection[str] | None = None) -> None:
+        """Cancel, and return when our prompts are gone from the server.
+
+        What is made already stays; so does what the server finishes before it hears of this.
+
+        Args:
+            scenes: Ids of the scenes to give up; None: all.
+        """
+        await loop.across(self._cancel(None if scenes is None else set(scenes)))
+
+    def retry(self, statuses: Iterable[Status] = ("failed", "cancelled", "lost")) -> Run:
+        """Start a new run over the cells that have no picture.
+
+        Args:
+            statuses: Of the cells to try again.
+
+        Raises:
+            ClosedError: If the studio was closed.
+        """
+        wanted = set(statuses)
+        indices = {state.cell.index for state in self.state.cells if state.status in wanted}
+        return Run(self.plan.only(indices), self._lane, self._store, self._choose)
+
+    def _on_loop(self, function: Callable[..., None], *args: object) -> None:
+        loop.get().call_soon_threadsafe(function, *args)
+
+    def _pause(self, paused: bool) -> None:  # noqa: FBT001
+        if not self.ended:
+            self._paused = paused
+            self._states.set_paused(paused)
+            self._lane.wake()
+
+    # -- the whole
+
+    async def _work(self) -> None:
+        share = making(self._store)
+        share.enter()
+        try:
+            if not self.plan.settled:
+                self.plan = await self._choose(self._lane, self.plan)
+                for cell in self.plan.cells:
+                    self._states.refresh(cell)
+            await self._from_log()
+            if self._todo:
+                self._info = await self._lane.open()
+                await loop.in_worker(self._store.add_run, self._record())
+                self._feeding = True
+                self._lane.add(self)
+                await self._all_made.wait()
+        except ComfynbError as exc:
+            self.error = exc
+            self._end_open("failed", Failure(_kind(exc), str(exc)))
+        except asyncio.CancelledError:
+            self._end_open("cancelled", Failure("cancelled", "cancelled before it was begun"))
+        except Exception as exc:
+            logger.exception("a run stopped on an error of comfynb's own")
+            self.error = ComfynbError(f"an error of comfynb's own: {exc!r}; please report it")
+            self.error.__cause__ = exc
+            self._end_open("failed", Failure("internal", repr(exc)))
+        finally:
+            self._lane.remove(self)
+            self._lane.let_go()
+            share.leave()
+            self._states.end()
+
+    async def _from_log(self) -> None:
+        """Give what is there already; the rest becomes the queue."""
+        found: dict[str, Keyframe] = {}
+        if not self._force:
+            found = await loop.in_worker(self._store.find, {cell.key for cell in self.plan.cells})
+        for cell in self.plan.cells:
+            if cell.key in found:
+                self._give(cell, _shared(cell, found[cell.key]))
+            else:
+                self._todo.append(cell)
+
+    def _record(self) -> RunRecord:
+        plan = self.plan
+        server = self._info.version if self._info else ""
+        return RunRecord(
+            id=self.id,
+            storyboard=plan.storyboard.to_dict(),
+            axes=dict(plan.axes),
+            cells=tuple(
+                CellRecord(
+                    index=cell.index,
+                    scene=cell.scene.id,
+                    key=cell.key,
+                    prompt=cell.prompt,
+                    negative=cell.negative,
+                    seed=cell.seed,
+                    knobs=cell.knobs,
+                    axes=cell.axes,
+                )
+                for cell in plan.cells
+            ),
+            workflow=plan.workflow.graph,
+            checkpoint=plan.checkpoint,
+            server=self._lane.label,
+            versions={
+                "comfynb": __version__,
+                "server": server,
+                "python": platform.python_version(),
+            },
+        )
+
+    # -- one cell
+
+    def take(self) -> Work | None:
+        """Give the lane the next cell; see `lanes.Feed`."""
+        while self._todo and not self._paused and not self._cancelled:
+            cell = self._todo.popleft()
+            share = making(self._store)
+            made = None if self._force else share.made(cell.key)
+            if made is not None:
+                self._give(cell, _shared(cell, made))
+                self._check_all_made()
+            elif share.in_flight(cell.key) is not None:
+                self._tasks[cell.index] = asyncio.create_task(self._join(cell))
+            else:
+                share.begin(cell.key)
+                return lambda slot: self._make(cell, slot)
+        return None
+
+    async def _join(self, cell: Cell) -> None:
+        """Wait for a cell that another run, or an equal cell, is making."""
+        future = making(self._store).in_flight(cell.key)
+        try:
+            keyframe = None if future is None else await asyncio.shield(future)
+            if keyframe is not None and keyframe.status in ("done", "failed"):
+                self._give(cell, _shared(cell, keyframe))
+            else:
+                self._todo.appendleft(cell)
+                self._lane.wake()
+        except asyncio.CancelledError:
+            self._give(cell, self._unmade(cell, "cancelled", _CANCELLED))
+        finally:
+            self._tasks.pop(cell.index, None)
+            self._check_all_made()
+
+    async def _make(self, cell: Cell, slot: Slot) -> None:
+        """Make one cell; whatever happens, it ends or goes back to the queue."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks[cell.index] = task
+        keyframe: Keyframe | None = None
+        try:
+            keyframe = await self._attempt(cell, slot)
+            if keyframe is None:
+                self._todo.appendleft(cell)
+            else:
+                self._give(cell, keyframe)
+        except asyncio.CancelledError:
+            keyframe = self._unmade(cell, "cancelled", _CANCELLED)
+            self._give(cell, keyframe)
+        except ServerGoneError as exc:
+            failure = Failure("server_gone", str(exc), hint="start it again, then retry")
+            await self._give_up(cell, failure)
+        except LogWriteError as exc:
+            failure = Failure("log_write", str(exc), hint=_LOG_HINT)
+            await self._give_up(cell, failure)
+        except Exception as exc:
+            logger.exception("a cell stopped on an error of comfynb's own")
+            keyframe = self._unmade(cell, "failed", Failure("internal", repr(exc)))
+            self._give(cell, keyframe)
+        finally:
+            self._tasks.pop(cell.index, None)
+            making(self._store).end(cell.key, keyframe)
+            slot.free()
+            self._lane.wake()
+            self._check_all_made()
+
+    async def _attempt(self, cell: Cell, slot: Slot) -> Keyframe | None:
+        """Send a cell and keep what comes; None: its server lost it, once more."""
+        prompt_id = str(uuid.uuid4())
+        warned: list[str] = []
+        begun = asyncio.get_running_loop().time()
+        await loop.in_worker(
+            self._store.add_submitted,
+            prompt_id=prompt_id,
+            run=self.id,
+            key=cell.key,
+            scene=cell.scene.id,
+            server=self._lane.label,
+        )
+        if self._cancelled:
+            return self._unmade(cell, "cancelled", _CANCELLED)
+        self._states.change(cell.index, status="submitted")
+        self._sent[prompt_id] = cell.index
+        try:
+            outcome = await self._lane.backend.render(
+                prompt_id, cell.graph, lambda event: self._hear(cell, slot, warned, event)
+            )
+        finally:
+            self._sent.pop(prompt_id, None)
+        attempts = self._lost[cell.index] = self._lost.get(cell.index, 0) + 1
+        if outcome.status == "lost" and attempts < ATTEMPTS and not self._cancelled:
+            self._states.change(cell.index, status="queued", preview=None, step=None)
+            return None
+        return await loop.in_worker(self._keep, cell, prompt_id, outcome, warned, begun)
+
+    def _hear(self, cell: Cell, slot: Slot, warned: list[str], event: Event) -> None:
+        match event:
+            case Started():
+                self._states.change(cell.index, status="running")
+            case Progress(node, value, maximum):
+                self._states.change(
+                    cell.index, status="running", node=node, step=value, steps=maximum
+                )
+            case Preview(node, data, _):
+                self._states.change(cell.index, node=node, preview=data)
+            case Warned(message):
+                logger.warning("%s: %s", cell.scene.label, message)
+                warned.append(message)
+            case Released():
+                slot.free()
+
+    def _keep(
+        self, cell: Cell, prompt_id: str, outcome: Outcome, warned: list[str], begun: float
+    ) -> Keyframe:
+        """Check the pictures and make the keyframe durable; in a worker."""
+        outputs, images, failure = [], [], outcome.failure
+        status: Status = outcome.status
+        warnings = list(warned)
+        for picture in outcome.pictures:
+            try:
+                seen = look(picture.data)
+            except BadPictureError as exc:
+                warnings.append(f"output {picture.index} of node {picture.node}: {exc}")
+                continue
+            outputs.append(
+                Output(
+                    picture.node,
+                    picture.index,
+                    seen.sha256,
+                    seen.mime,
+                    len(picture.data),
+                    seen.width_px,
+                    seen.height_px,
+                )
+            )
+            images.append(picture.data)
+        if status == "done" and not outputs:
+            hint = "retry asks the server again; if it repeats, look at the file it wrote"
+            status, failure = "failed", Failure("bad_picture", "; ".join(warnings), hint=hint)
+        total_ms = (loop.get().time() - begun) * 1000
+        keyframe = replace(
+            self._unmade(cell, status, failure),
+            id=str(uuid.uuid5(RESULT_NAMESPACE, prompt_id)),
+            outputs=tuple(outputs),
+            warnings=tuple(warnings),
+            unknown_words=outcome.unknown_words,
+            server_cached=outcome.server_cached,
+            timings=Timings(
+                outcome.queued_ms,
+                outcome.executing_ms,
+                outcome.fetch_ms,
+                total_ms if outputs else None,
+            ),
+        )
+        return self._store.add_result(keyframe, images)
+
+    def _unmade(self, cell: Cell, status: Status, failure: Failure | None) -> Keyframe:
+        """Return the keyframe of a cell without what a server would add."""
+        return Keyframe(
+            id=str(uuid.uuid4()),
+            run=self.id,
+            key=cell.key,
+            scene=cell.scene,
+            status=status,
+            prompt=cell.prompt,
+            negative=cell.negative,
+            seed=cell.seed,
+            knobs=cell.knobs,
+            workflow=cell.graph,
+            axes=cell.axes,
+            error=failure,
+            server=self._lane.label,
+            server_version=self._info.version if self._info else "",
+        )
+
+    # -- ending
+
+    def _give(self, cell: Cell, keyframe: Keyframe, *, listed: bool = True) -> None:
+        """The keyframe is durable (or there is nothing to keep): tell everybody."""
+        self._states.finish(cell.index, keyframe, listed=listed)
+        if keyframe.status == "done":
+            for output in keyframe.outputs:
+                loop.later(_make_thumbnail, self._store, output.sha256)
+
+    async def _give_up(self, cell: Cell, failure: Failure) -> None:
+        """Nothing more can be made: this cell and all that wait fail at once."""
+        rest, self._todo = [cell, *self._todo], deque()
+        made = [self._unmade(left, "failed", failure) for left in rest]
+        if failure.kind != "log_write":
+            made = await loop.in_worker(self._keep_failures, made)
+        for left, keyframe in zip(rest, made, strict=True):
+            if self._states.of(left.index).status not in ENDED:
+                self._give(left, keyframe)
+
+    def _keep_failures(self, keyframes: list[Keyframe]) -> list[Keyframe]:
+        try:
+            return [self._store.add_result(keyframe) for keyframe in keyframes]
+        except LogWriteError:
+            logger.exception("the failures could not be written to the log")
+            return keyframes
+
+    def _end_open(self, status: Status, failure: Failure) -> None:
+        """End what was never begun; the run's own error or its cancel says why."""
+        self._todo.clear()
+        for state in self._states.snapshot().cells:
+            if state.status not in ENDED:
+                cell = state.cell
+                self._give(cell, self._unmade(cell, status, failure), listed=False)
+
+    def _check_all_made(self) -> None:
+        if not self._todo and not self._tasks:
+            self._all_made.set()
+
+    async def _cancel(self, scenes: set[str] | None) -> None:
+        if self.ended:
+            return
+        if scenes is None:
+            self._cancelled = True
+            if not self._feeding:
+                self._work_task.cancel()
+                await self._states.until_ended()
+                return
+        wanted = {
+            cell.index for cell in self.plan.cells if scenes is None or cell.scene.id in scenes
+        }
+        for cell in [cell for cell in self._todo if cell.index in wanted]:
+            self._todo.remove(cell)
+            self._give(cell, self._unmade(cell, "cancelled", _CANCELLED))
+        await self._lane.backend.cancel(
+            [prompt_id for prompt_id, index in self._sent.items() if index in wanted]
+        )
+        tasks = [task for index, task in self._tasks.items() if index in wanted]
+        if tasks:
+            await asyncio.wait(tasks, timeout=CANCEL_GRACE)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._check_all_made()
+        if scenes is None:
+            await self._states.until_ended()
+
+
+_LOG_HINT = "mend that, then retry; what was drawn meanwhile is still on the server"
+_CANCELLED = Failure("cancelled", "cancelled before it was made")
+
+
+def _kind(error: ComfynbError) -> str:
+    return {"ServerGoneError": "server_gone", "LogWriteError": "log_write"}.get(
+        type(error).__name__, "not_started"
+    )
+
+
+def _shared(cell: Cell, keyframe: Keyframe) -> Keyframe:
+    """Return somebody else's keyframe as this cell's: the scene is not part of a key."""
+    status: Status = "cached" if keyframe.ok else keyframe.status
+    return replace(keyframe, scene=cell.scene, axes=cell.axes, status=status)
+
+
+def _make_thumbnail(store: Store, sha256: str) -> None:
+    try:
+        store.thumbnail(sha256)
+    except ComfynbError as exc:
+        logger.warning("no thumbnail: %s", exc)  # made again when somebody looks
