@@ -19,12 +19,13 @@ from comfynb._version import __version__
 
 if TYPE_CHECKING:
     from comfynb.board import Board
+    from comfynb.connecting import OpenLog, connect, open_log
     from comfynb.errors import ComfynbError
     from comfynb.keyframes import Failure, Keyframe, Output, Status, Timings, raise_for_failed
     from comfynb.log import Log
     from comfynb.run import Run
     from comfynb.scenes import Scene, Storyboard
-    from comfynb.studio import OpenLog, Studio, connect, open_log
+    from comfynb.studio import Studio
     from comfynb.workflows import Knob, Workflow
 
 _HOMES = {
@@ -34,7 +35,7 @@ _HOMES = {
     "Keyframe": "keyframes",
     "Knob": "workflows",
     "Log": "log",
-    "OpenLog": "studio",
+    "OpenLog": "connecting",
     "Output": "keyframes",
     "Run": "run",
     "Scene": "scenes",
@@ -43,8 +44,8 @@ _HOMES = {
     "Studio": "studio",
     "Timings": "keyframes",
     "Workflow": "workflows",
-    "connect": "studio",
-    "open_log": "studio",
+    "connect": "connecting",
+    "open_log": "connecting",
     "raise_for_failed": "keyframes",
 }
 

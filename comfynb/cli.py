@@ -22,12 +22,13 @@ from rich.markup import escape
 
 from comfynb import terminal
 from comfynb._version import __version__
+from comfynb.connecting import EMBEDDED, connect
 from comfynb.errors import ComfynbError, WorkflowError
 from comfynb.export import write_page
 from comfynb.keyframes import Keyframe
 from comfynb.scenes import Storyboard
 from comfynb.sheet import contact_sheet, save_sheet
-from comfynb.studio import EMBEDDED, Studio, connect
+from comfynb.studio import Studio
 
 SHARED = ("style", "negative", "seed")
 """What `--set` gives to the storyboard; every other name is a knob."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import platform
+import time
 import uuid
 from collections import deque
 from collections.abc import (
@@ -27,31 +27,18 @@ from dataclasses import replace
 from typing import Any
 
 from comfynb import loop
-from comfynb._version import __version__
-from comfynb.backends.base import (
-    Event,
-    Outcome,
-    Preview,
-    Progress,
-    Released,
-    ServerInfo,
-    Started,
-    Warned,
-)
+from comfynb.backends.base import Event, Preview, Progress, Released, Started, Warned
 from comfynb.cells import Cell
 from comfynb.errors import ComfynbError, LogWriteError, ServerGoneError
-from comfynb.keyframes import ENDED, Failure, Keyframe, Output, Status, Timings
+from comfynb.keyframes import ENDED, Failure, Keyframe, Status
 from comfynb.lanes import Lane, Slot, Work
-from comfynb.log import CellRecord, RunRecord, Store
+from comfynb.log import Store
 from comfynb.making import making
-from comfynb.pictures import BadPictureError, look
 from comfynb.plan import Plan
+from comfynb.results import Results, shared
 from comfynb.states import Changes, Snapshot, States
 
 logger = logging.getLogger(__name__)
-
-RESULT_NAMESPACE = uuid.UUID("6d2d4ac6-3f6f-5a0e-9f3a-5c1a51f2b1c7")
-"""Result id = uuid5(this, prompt id): whoever finds the same prompt writes the same id."""
 
 ATTEMPTS = 2
 """How often a cell that its server lost is sent in all."""
@@ -96,7 +83,7 @@ class Run:
         self._lost: dict[int, int] = {}
         self._sent: dict[str, int] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._info: ServerInfo | None = None
+        self._results = Results(self.id, store, lane.label)
         self._paused = self._cancelled = self._feeding = False
         self._all_made = asyncio.Event()
         lane.hold()
@@ -222,8 +209,9 @@ class Run:
                     self._states.refresh(cell)
             await self._from_log()
             if self._todo:
-                self._info = await self._lane.open()
-                await loop.in_worker(self._store.add_run, self._record())
+                info = await self._lane.open()
+                self._results = replace(self._results, server_version=info.version)
+                await loop.in_worker(self._store.add_run, self._results.record(self.plan))
                 self._feeding = True
                 self._lane.add(self)
                 await self._all_made.wait()
@@ -250,39 +238,9 @@ class Run:
             found = await loop.in_worker(self._store.find, {cell.key for cell in self.plan.cells})
         for cell in self.plan.cells:
             if cell.key in found:
-                self._give(cell, _shared(cell, found[cell.key]))
+                self._give(cell, shared(cell, found[cell.key]))
             else:
                 self._todo.append(cell)
-
-    def _record(self) -> RunRecord:
-        plan = self.plan
-        server = self._info.version if self._info else ""
-        return RunRecord(
-            id=self.id,
-            storyboard=plan.storyboard.to_dict(),
-            axes=dict(plan.axes),
-            cells=tuple(
-                CellRecord(
-                    index=cell.index,
-                    scene=cell.scene.id,
-                    key=cell.key,
-                    prompt=cell.prompt,
-                    negative=cell.negative,
-                    seed=cell.seed,
-                    knobs=cell.knobs,
-                    axes=cell.axes,
-                )
-                for cell in plan.cells
-            ),
-            workflow=plan.workflow.graph,
-            checkpoint=plan.checkpoint,
-            server=self._lane.label,
-            versions={
-                "comfynb": __version__,
-                "server": server,
-                "python": platform.python_version(),
-            },
-        )
 
     # -- one cell
 
@@ -293,7 +251,7 @@ class Run:
             share = making(self._store)
             made = None if self._force else share.made(cell.key)
             if made is not None:
-                self._give(cell, _shared(cell, made))
+                self._give(cell, shared(cell, made))
                 self._check_all_made()
             elif share.in_flight(cell.key) is not None:
                 self._tasks[cell.index] = asyncio.create_task(self._join(cell))
@@ -308,12 +266,12 @@ class Run:
         try:
             keyframe = None if future is None else await asyncio.shield(future)
             if keyframe is not None and keyframe.status in ("done", "failed"):
-                self._give(cell, _shared(cell, keyframe))
+                self._give(cell, shared(cell, keyframe))
             else:
                 self._todo.appendleft(cell)
                 self._lane.wake()
         except asyncio.CancelledError:
-            self._give(cell, self._unmade(cell, "cancelled", _CANCELLED))
+            self._give(cell, self._results.unmade(cell, "cancelled", _CANCELLED))
         finally:
             self._tasks.pop(cell.index, None)
             self._check_all_made()
@@ -331,7 +289,7 @@ class Run:
             else:
                 self._give(cell, keyframe)
         except asyncio.CancelledError:
-            keyframe = self._unmade(cell, "cancelled", _CANCELLED)
+            keyframe = self._results.unmade(cell, "cancelled", _CANCELLED)
             self._give(cell, keyframe)
         except ServerGoneError as exc:
             failure = Failure("server_gone", str(exc), hint="start it again, then retry")
@@ -341,7 +299,7 @@ class Run:
             await self._give_up(cell, failure)
         except Exception as exc:
             logger.exception("a cell stopped on an error of comfynb's own")
-            keyframe = self._unmade(cell, "failed", Failure("internal", repr(exc)))
+            keyframe = self._results.unmade(cell, "failed", Failure("internal", repr(exc)))
             self._give(cell, keyframe)
         finally:
             self._tasks.pop(cell.index, None)
@@ -354,7 +312,7 @@ class Run:
         """Send a cell and keep what comes; None: its server lost it, once more."""
         prompt_id = str(uuid.uuid4())
         warned: list[str] = []
-        begun = asyncio.get_running_loop().time()
+        begun = time.monotonic()
         await loop.in_worker(
             self._store.add_submitted,
             prompt_id=prompt_id,
@@ -364,7 +322,7 @@ class Run:
             server=self._lane.label,
         )
         if self._cancelled:
-            return self._unmade(cell, "cancelled", _CANCELLED)
+            return self._results.unmade(cell, "cancelled", _CANCELLED)
         self._states.change(cell.index, status="submitted")
         self._sent[prompt_id] = cell.index
         try:
@@ -377,7 +335,7 @@ class Run:
         if outcome.status == "lost" and attempts < ATTEMPTS and not self._cancelled:
             self._states.change(cell.index, status="queued", preview=None, step=None)
             return None
-        return await loop.in_worker(self._keep, cell, prompt_id, outcome, warned, begun)
+        return await loop.in_worker(self._results.keep, cell, prompt_id, outcome, warned, begun)
 
     def _hear(self, cell: Cell, slot: Slot, warned: list[str], event: Event) -> None:
         match event:
@@ -395,70 +353,6 @@ class Run:
             case Released():
                 slot.free()
 
-    def _keep(
-        self, cell: Cell, prompt_id: str, outcome: Outcome, warned: list[str], begun: float
-    ) -> Keyframe:
-        """Check the pictures and make the keyframe durable; in a worker."""
-        outputs, images, failure = [], [], outcome.failure
-        status: Status = outcome.status
-        warnings = list(warned)
-        for picture in outcome.pictures:
-            try:
-                seen = look(picture.data)
-            except BadPictureError as exc:
-                warnings.append(f"output {picture.index} of node {picture.node}: {exc}")
-                continue
-            outputs.append(
-                Output(
-                    picture.node,
-                    picture.index,
-                    seen.sha256,
-                    seen.mime,
-                    len(picture.data),
-                    seen.width_px,
-                    seen.height_px,
-                )
-            )
-            images.append(picture.data)
-        if status == "done" and not outputs:
-            hint = "retry asks the server again; if it repeats, look at the file it wrote"
-            status, failure = "failed", Failure("bad_picture", "; ".join(warnings), hint=hint)
-        total_ms = (loop.get().time() - begun) * 1000
-        keyframe = replace(
-            self._unmade(cell, status, failure),
-            id=str(uuid.uuid5(RESULT_NAMESPACE, prompt_id)),
-            outputs=tuple(outputs),
-            warnings=tuple(warnings),
-            unknown_words=outcome.unknown_words,
-            server_cached=outcome.server_cached,
-            timings=Timings(
-                outcome.queued_ms,
-                outcome.executing_ms,
-                outcome.fetch_ms,
-                total_ms if outputs else None,
-            ),
-        )
-        return self._store.add_result(keyframe, images)
-
-    def _unmade(self, cell: Cell, status: Status, failure: Failure | None) -> Keyframe:
-        """Return the keyframe of a cell without what a server would add."""
-        return Keyframe(
-            id=str(uuid.uuid4()),
-            run=self.id,
-            key=cell.key,
-            scene=cell.scene,
-            status=status,
-            prompt=cell.prompt,
-            negative=cell.negative,
-            seed=cell.seed,
-            knobs=cell.knobs,
-            workflow=cell.graph,
-            axes=cell.axes,
-            error=failure,
-            server=self._lane.label,
-            server_version=self._info.version if self._info else "",
-        )
-
     # -- ending
 
     def _give(self, cell: Cell, keyframe: Keyframe, *, listed: bool = True) -> None:
@@ -471,19 +365,12 @@ class Run:
     async def _give_up(self, cell: Cell, failure: Failure) -> None:
         """Nothing more can be made: this cell and all that wait fail at once."""
         rest, self._todo = [cell, *self._todo], deque()
-        made = [self._unmade(left, "failed", failure) for left in rest]
+        made = [self._results.unmade(left, "failed", failure) for left in rest]
         if failure.kind != "log_write":
-            made = await loop.in_worker(self._keep_failures, made)
+            made = await loop.in_worker(self._results.keep_failures, made)
         for left, keyframe in zip(rest, made, strict=True):
             if self._states.of(left.index).status not in ENDED:
                 self._give(left, keyframe)
-
-    def _keep_failures(self, keyframes: list[Keyframe]) -> list[Keyframe]:
-        try:
-            return [self._store.add_result(keyframe) for keyframe in keyframes]
-        except LogWriteError:
-            logger.exception("the failures could not be written to the log")
-            return keyframes
 
     def _end_open(self, status: Status, failure: Failure) -> None:
         """End what was never begun; the run's own error or its cancel says why."""
@@ -491,7 +378,7 @@ class Run:
         for state in self._states.snapshot().cells:
             if state.status not in ENDED:
                 cell = state.cell
-                self._give(cell, self._unmade(cell, status, failure), listed=False)
+                self._give(cell, self._results.unmade(cell, status, failure), listed=False)
 
     def _check_all_made(self) -> None:
         if not self._todo and not self._tasks:
@@ -511,7 +398,7 @@ class Run:
         }
         for cell in [cell for cell in self._todo if cell.index in wanted]:
             self._todo.remove(cell)
-            self._give(cell, self._unmade(cell, "cancelled", _CANCELLED))
+            self._give(cell, self._results.unmade(cell, "cancelled", _CANCELLED))
         await self._lane.backend.cancel(
             [prompt_id for prompt_id, index in self._sent.items() if index in wanted]
         )
@@ -534,12 +421,6 @@ def _kind(error: ComfynbError) -> str:
     return {"ServerGoneError": "server_gone", "LogWriteError": "log_write"}.get(
         type(error).__name__, "not_started"
     )
-
-
-def _shared(cell: Cell, keyframe: Keyframe) -> Keyframe:
-    """Return somebody else's keyframe as this cell's: the scene is not part of a key."""
-    status: Status = "cached" if keyframe.ok else keyframe.status
-    return replace(keyframe, scene=cell.scene, axes=cell.axes, status=status)
 
 
 def _make_thumbnail(store: Store, sha256: str) -> None:

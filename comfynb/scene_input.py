@@ -12,7 +12,6 @@ to do; who calls them adds the file and the row.
 from __future__ import annotations
 
 import math
-import numbers
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -87,7 +86,8 @@ def _is_missing(value: Any) -> bool:
     pandas = sys.modules.get("pandas")  # rows of a frame hold its own words for missing
     if pandas is not None and (value is pandas.NA or value is pandas.NaT):
         return True
-    return value is None or (isinstance(value, numbers.Real) and math.isnan(value))
+    value = native(value)
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def suggest(name: Any, known: Sequence[str]) -> str:

@@ -132,7 +132,7 @@ def contact_sheet(
 
 def summary(cells: Sequence[Keyframe | Cell]) -> str:
     """Say in a line how many pictures there are and what became of the others."""
-    counts = Counter(_status(cell) for cell in cells)
+    counts = Counter(status_of(cell) for cell in cells)
     made = counts.pop("done", 0) + counts.pop("cached", 0)
     parts = [f"{made:,} {'picture' if made == 1 else 'pictures'}"]
     parts += [f"{counts[status]:,} {words}" for status, words in WITHOUT.items() if counts[status]]
@@ -216,7 +216,8 @@ def _sample(count: int, limit: int) -> Sequence[int]:
     return [round(place * (count - 1) / last) for place in range(limit - 1)] if last else [0]
 
 
-def _status(cell: Keyframe | Cell) -> Status:
+def status_of(cell: Keyframe | Cell) -> Status:
+    """Return where a cell stands; one without keyframe is queued."""
     return cell.status if isinstance(cell, Keyframe) else "queued"
 
 
@@ -230,7 +231,7 @@ def _tile(number: int, cell: Keyframe | Cell) -> Tile:
     keyframe = cell if isinstance(cell, Keyframe) else None
     if keyframe is not None and keyframe.outputs:
         return Tile(number, head, detail, keyframe=keyframe)
-    state = WITHOUT.get(_status(cell), "no picture")
+    state = WITHOUT.get(status_of(cell), "no picture")
     reason = keyframe.error.message if keyframe is not None and keyframe.error else ""
     return Tile(number, head, detail, state, reason)
 

@@ -27,6 +27,9 @@ from comfynb.errors import SceneError
 MAX_BYTES = 10_000_000
 """A storyboard of a thousand scenes weighs about 200 kB; more than this is some other file."""
 
+MAX_DEPTH = 50
+"""Levels of lists and mappings in YAML; a storyboard has four."""
+
 DELIMITERS = ",;\t"
 """Spreadsheets write `;` where the comma is the decimal sign."""
 
@@ -181,7 +184,9 @@ def _parse_csv(text: str) -> list[dict[str, Any]]:
                     row=f"row {len(rows) + 1}",
                     hint="A text with a comma in it needs double quotes around it",
                 )
-            rows.append({n: _value(n, c) for n, c in zip(header, cells, strict=False) if c.strip()})
+            rows.append(
+                {n: _value(n, c) for n, c in zip(header, cells, strict=False) if n or c.strip()}
+            )
     except csv.Error as error:
         raise SceneError(
             f"the CSV is broken ({error})",
@@ -219,15 +224,23 @@ def _parse_json(text: str) -> Any:
             hint="Look there for a missing comma, bracket or quote",
         ) from error
     except ValueError as error:  # a number of thousands of digits
-        raise SceneError(f"the JSON is broken ({error})") from error
+        raise SceneError(
+            f"the JSON is broken ({error})", hint="Look for a number that is none"
+        ) from error
 
 
 def _parse_yaml(text: str) -> Any:
     import yaml  # noqa: PLC0415 (import comfynb stays fast)
 
-    # libyaml's parser, where it is there, is ten times as fast; both build plain values only.
+    # libyaml's parser, where it is there, is seven times as fast; both build plain values only.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    depth = 0
     try:
+        for event in yaml.parse(text, loader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:  # libyaml's composer would crash the process on 200,000 levels
+                raise RecursionError
         return yaml.load(text, loader)  # noqa: S506 (both are safe loaders)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark

@@ -1,52 +1,28 @@
 """The facade on top: a server, a workflow and a log, ready to draw.
 
-`connect` sends at most one short probe; everything else waits until there is something to make.
-So a studio costs nothing to have, shows its log while its server is away, and an embedded engine
-that is not needed is never started.
+Nothing is sent before there is something to make. So a studio costs nothing to have, shows its
+log while its server is away, and an embedded engine that is not needed is never started.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import sys
-import tempfile
-import threading
-import warnings
 import weakref
-from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from comfynb import lanes, loop
-from comfynb.backends.base import Backend
-from comfynb.backends.embedded import CHECKPOINT, LABEL, EmbeddedBackend, identity, missing
+from comfynb import lanes, loop, stores
 from comfynb.board import Board
-from comfynb.errors import (
-    BackendError,
-    CheckpointError,
-    ClosedError,
-    EngineMissingError,
-    LogError,
-    ServerUnreachableError,
-)
+from comfynb.errors import CheckpointError, ClosedError, LogError, ServerUnreachableError
 from comfynb.keyframes import Keyframe
 from comfynb.lanes import Lane
-from comfynb.log import Log, MemoryStore, Store
+from comfynb.log import Log, Store
 from comfynb.plan import Plan
 from comfynb.run import Run
 from comfynb.scenes import Storyboard
 from comfynb.workflows import Workflow
-
-logger = logging.getLogger(__name__)
-
-EMBEDDED = "embedded"
-DEFAULT_URL = "http://127.0.0.1:8188"
-DEFAULT_LOG = Path("comfynb-log")
-PROBE_SECONDS = 0.5
 
 
 class Studio:
@@ -134,7 +110,7 @@ class Studio:
         """Start a run on a board of its own, which outlives it; arguments as for `run`."""
         plan = self.plan(scenes, **shared)
 
-        def start(indices: Any, force: bool) -> Run:  # noqa: FBT001
+        def start(indices: Collection[int], force: bool) -> Run:  # noqa: FBT001
             return self._start(plan.only(indices), force)
 
         board = Board(plan.cells, start=start)
@@ -296,192 +272,6 @@ async def _result(run: Run) -> list[Keyframe]:
     return await run
 
 
-def connect(
-    url: str | None = None,
-    *,
-    workflow: str | Path | Mapping[str, Any] | Workflow = "txt2img",
-    log: str | Path | Log | Literal[False] | None = None,
-    checkpoint: str | None = None,
-    token: str | None = None,
-    headers: Mapping[str, str] | None = None,
-    reconnect_for: float = 60.0,
-) -> Studio:
-    """Make a studio: a server, a workflow and a log.
-
-    Args:
-        url: Of a ComfyUI, such as "http://gpu:8188"; "embedded" for the embedded engine; None:
-            the environment's COMFYUI_URL, else 127.0.0.1:8188 if a ComfyUI answers there
-            within 0.5 s, else the embedded engine.
-        workflow: A name of the library ("txt2img", "img2img"), an API-format file or graph.
-        log: A folder; None: ./comfynb-log; False: keep results in memory only.
-        checkpoint: For a library workflow; None: the server's only one.
-        token: Sent as a bearer token; never shown or stored.
-        headers: Further HTTP headers; never shown or stored.
-        reconnect_for: Seconds of trying before a lost server counts as gone.
-
-    Raises:
-        WorkflowError: The workflow cannot be read.
-        BackendError: The address is none.
-        EngineMissingError: No ComfyUI was found and the embedded engine is not installed.
-        LogError: The log cannot be used.
-
-    Example:
-        studio = comfynb.connect()
-        studio.render(["a lighthouse at dawn", "a fox in a snowy forest"])
-    """
-    flow = workflow if isinstance(workflow, Workflow) else Workflow.load(workflow)
-    chosen = url or os.environ.get("COMFYUI_URL") or _find_server(token, headers)
-    key: Hashable
-    make: Callable[[], Backend]
-    if chosen == EMBEDDED:
-        kind, key, make = f"engine/{identity()}", EMBEDDED, EmbeddedBackend
-        checkpoint = checkpoint or CHECKPOINT
-    else:
-        # Here and not above: httpx and websockets take 150 ms that the embedded engine's
-        # cached pictures need not pay.
-        from comfynb.backends.comfyui import Address, ComfyUIBackend  # noqa: PLC0415
-
-        address = Address.parse(chosen, token=token, headers=headers)
-        secrets = (tuple(sorted(address.headers.items())), tuple(sorted(address.params.items())))
-        kind, key = "comfyui", (address.url, secrets, reconnect_for)
-
-        def make() -> Backend:
-            return ComfyUIBackend(address, reconnect_for=reconnect_for)
-
-    store = _store(log)
-    try:
-        lane = lanes.lane(key, make)
-    except BaseException:
-        _let_go_store(store)
-        raise
-    return Studio(lane, store, kind=kind, workflow=flow, checkpoint=checkpoint)
-
-
-def _find_server(token: str | None, headers: Mapping[str, str] | None) -> str:
-    """Look for a ComfyUI on this machine, and say what was found."""
-    import httpx  # noqa: PLC0415 - as in `connect`
-
-    from comfynb.backends.comfyui import Address  # noqa: PLC0415
-    from comfynb.backends.comfyui.socket import server_info  # noqa: PLC0415
-
-    address = Address.parse(DEFAULT_URL, token=token, headers=headers)
-    try:
-        with httpx.Client(timeout=PROBE_SECONDS, trust_env=False, verify=False) as client:  # noqa: S501 - plain HTTP
-            answer = client.get(f"{address.url}/system_stats", headers=dict(address.headers))
-        server_info(address.label, answer.json())
-    except (httpx.HTTPError, ValueError, BackendError) as exc:
-        logger.debug("no ComfyUI at %s: %r", address.label, exc)
-        if lacking := missing():
-            raise EngineMissingError(
-                f"No ComfyUI at {address.label} and the embedded engine is not installed "
-                f"({', '.join(lacking)}): pip install 'comfynb[engine]', "
-                "or connect('http://...')",
-                server=address.label,
-            ) from None
-        _say(f"no ComfyUI at {address.label}: pictures come from the {LABEL}")
-        return EMBEDDED
-    _say(f"using the ComfyUI at {address.label}")
-    return DEFAULT_URL
-
-
-# -- logs, one object a folder, so that one process writes one segment
-
-_lock = threading.RLock()
-_held: dict[Store, int] = {}
-
-
-def _store(log: str | Path | Log | Literal[False] | None) -> Store:
-    if log is False:
-        return MemoryStore()
-    if isinstance(log, Log):
-        folder = Path(log.folder)
-    else:
-        folder = _default_folder() if log is None else Path(log)
-    with _lock:
-        for store in _held:
-            if isinstance(store, Log) and Path(store.folder).resolve() == folder.resolve():
-                _held[store] += 1
-                return store
-        store = log if isinstance(log, Log) else Log(folder)
-        # A log that the user opened is the user's to close.
-        _held[store] = 2 if isinstance(log, Log) else 1
-        return store
-
-
-def _default_folder() -> Path:
-    folder = DEFAULT_LOG
-    existing = folder if folder.exists() else Path.cwd()
-    if os.access(existing, os.W_OK):
-        if not folder.exists():
-            _say(f"results are kept in ./{folder}")
-        return folder
-    folder = Path(tempfile.mkdtemp(prefix="comfynb-log-"))
-    warnings.warn(
-        f"{Path.cwd()} is not writable: results are kept in {folder}; choose a folder with "
-        "connect(log=...)",
-        stacklevel=4,
-    )
-    return folder
-
-
 def _let_go(lane: Lane, store: Store) -> None:
     lane.let_go()
-    _let_go_store(store)
-
-
-def _let_go_store(store: Store) -> None:
-    with _lock:
-        left = _held.get(store, 1) - 1
-        if left > 0:
-            _held[store] = left
-            return
-        _held.pop(store, None)
-    store.close()
-
-
-def _say(text: str) -> None:
-    """Tell a person at a notebook or a terminal; scripts' output stays their own."""
-    print(f"comfynb: {text}", file=sys.stderr)  # noqa: T201
-
-
-class OpenLog:
-    """A log without a server: for looking. Made by `open_log`.
-
-    Attributes:
-        log: The log.
-    """
-
-    def __init__(self, log: Log) -> None:
-        self.log = log
-
-    def board(self, run: str | None = None) -> Board:
-        """Lay out a run with its latest keyframes.
-
-        Args:
-            run: Its id; None: the latest.
-
-        Raises:
-            KeyError: There is no such run.
-        """
-        return Board.of_log(self.log, run)
-
-    def close(self) -> None:
-        """Close the log. Safe to call twice."""
-        self.log.close()
-
-    def __repr__(self) -> str:
-        return f"<comfynb.OpenLog {self.log.folder}>"
-
-
-def open_log(folder: str | Path = DEFAULT_LOG) -> OpenLog:
-    """Open a log for looking; no server is needed, and none is asked.
-
-    Args:
-        folder: Where it is.
-
-    Raises:
-        LogError: There is none, or it was written by a newer comfynb.
-    """
-    if not Path(folder).is_dir():
-        raise LogError(f"there is no log at {folder}", folder=str(folder))
-    return OpenLog(Log(folder, read_only=True))
+    stores.let_go(store)

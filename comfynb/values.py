@@ -25,7 +25,9 @@ def native(value: Any) -> Any:
 
 def is_number(value: Any) -> TypeGuard[int | float]:
     """Whether it is a finite number; true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def as_whole(value: Any) -> int | None:

@@ -1,0 +1,159 @@
+"""The ways in: `connect` to draw, `open_log` to look.
+
+`connect` sends at most one short probe, and only where it has to choose a server by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from comfynb import lanes, stores
+from comfynb.backends.base import Backend
+from comfynb.backends.embedded import CHECKPOINT, LABEL, EmbeddedBackend, identity, missing
+from comfynb.board import Board
+from comfynb.errors import BackendError, EngineMissingError, LogError
+from comfynb.log import Log
+from comfynb.stores import DEFAULT_LOG
+from comfynb.studio import Studio
+from comfynb.workflows import Workflow
+
+logger = logging.getLogger(__name__)
+
+EMBEDDED = "embedded"
+DEFAULT_URL = "http://127.0.0.1:8188"
+PROBE_SECONDS = 0.5
+
+
+def connect(
+    url: str | None = None,
+    *,
+    workflow: str | Path | Mapping[str, Any] | Workflow = "txt2img",
+    log: str | Path | Log | Literal[False] | None = None,
+    checkpoint: str | None = None,
+    token: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    reconnect_for: float = 60.0,
+) -> Studio:
+    """Make a studio: a server, a workflow and a log.
+
+    Args:
+        url: Of a ComfyUI, such as "http://gpu:8188"; "embedded" for the embedded engine; None:
+            the environment's COMFYUI_URL, else 127.0.0.1:8188 if a ComfyUI answers there
+            within 0.5 s, else the embedded engine.
+        workflow: A name of the library ("txt2img", "img2img"), an API-format file or graph.
+        log: A folder; None: ./comfynb-log; False: keep results in memory only.
+        checkpoint: For a library workflow; None: the server's only one.
+        token: Sent as a bearer token; never shown or stored.
+        headers: Further HTTP headers; never shown or stored.
+        reconnect_for: Seconds of trying before a lost server counts as gone.
+
+    Raises:
+        WorkflowError: The workflow cannot be read.
+        BackendError: The address is none.
+        EngineMissingError: No ComfyUI was found and the embedded engine is not installed.
+        LogError: The log cannot be used.
+
+    Example:
+        studio = comfynb.connect()
+        studio.render(["a lighthouse at dawn", "a fox in a snowy forest"])
+    """
+    flow = workflow if isinstance(workflow, Workflow) else Workflow.load(workflow)
+    chosen = url or os.environ.get("COMFYUI_URL") or _find_server(token, headers)
+    key: Hashable
+    make: Callable[[], Backend]
+    if chosen == EMBEDDED:
+        kind, key, make = f"engine/{identity()}", EMBEDDED, EmbeddedBackend
+        checkpoint = checkpoint or CHECKPOINT
+    else:
+        # Here and not above: httpx and websockets take 150 ms that the embedded engine's
+        # cached pictures need not pay.
+        from comfynb.backends.comfyui import Address, ComfyUIBackend  # noqa: PLC0415
+
+        address = Address.parse(chosen, token=token, headers=headers)
+        secrets = (tuple(sorted(address.headers.items())), tuple(sorted(address.params.items())))
+        kind, key = "comfyui", (address.url, secrets, reconnect_for)
+
+        def make() -> Backend:
+            return ComfyUIBackend(address, reconnect_for=reconnect_for)
+
+    store = stores.hold(log)
+    try:
+        lane = lanes.lane(key, make)
+    except BaseException:
+        stores.let_go(store)
+        raise
+    return Studio(lane, store, kind=kind, workflow=flow, checkpoint=checkpoint)
+
+
+def _find_server(token: str | None, headers: Mapping[str, str] | None) -> str:
+    """Look for a ComfyUI on this machine, and say what was found."""
+    import httpx  # noqa: PLC0415 - as in `connect`
+
+    from comfynb.backends.comfyui import Address  # noqa: PLC0415
+    from comfynb.backends.comfyui.socket import server_info  # noqa: PLC0415
+
+    address = Address.parse(DEFAULT_URL, token=token, headers=headers)
+    try:
+        with httpx.Client(timeout=PROBE_SECONDS, trust_env=False, verify=False) as client:  # noqa: S501 - plain HTTP
+            answer = client.get(f"{address.url}/system_stats", headers=dict(address.headers))
+        server_info(address.label, answer.json())
+    except (httpx.HTTPError, ValueError, BackendError) as exc:
+        logger.debug("no ComfyUI at %s: %r", address.label, exc)
+        if lacking := missing():
+            raise EngineMissingError(
+                f"No ComfyUI at {address.label} and the embedded engine is not installed "
+                f"({', '.join(lacking)}): pip install 'comfynb[engine]', "
+                "or connect('http://...')",
+                server=address.label,
+            ) from None
+        stores.say(f"no ComfyUI at {address.label}: pictures come from the {LABEL}")
+        return EMBEDDED
+    stores.say(f"using the ComfyUI at {address.label}")
+    return DEFAULT_URL
+
+
+class OpenLog:
+    """A log without a server: for looking. Made by `open_log`.
+
+    Attributes:
+        log: The log.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+
+    def board(self, run: str | None = None) -> Board:
+        """Lay out a run with its latest keyframes.
+
+        Args:
+            run: Its id; None: the latest.
+
+        Raises:
+            KeyError: There is no such run.
+        """
+        return Board.of_log(self.log, run)
+
+    def close(self) -> None:
+        """Close the log. Safe to call twice."""
+        self.log.close()
+
+    def __repr__(self) -> str:
+        return f"<comfynb.OpenLog {self.log.folder}>"
+
+
+def open_log(folder: str | Path = DEFAULT_LOG) -> OpenLog:
+    """Open a log for looking; no server is needed, and none is asked.
+
+    Args:
+        folder: Where it is.
+
+    Raises:
+        LogError: There is none, or it was written by a newer comfynb.
+    """
+    if not Path(folder).is_dir():
+        raise LogError(f"there is no log at {folder}", folder=str(folder))
+    return OpenLog(Log(folder, read_only=True))
