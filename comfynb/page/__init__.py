@@ -1,0 +1,1 @@
+"""The exported page: its style, its script, and what writes it."""
