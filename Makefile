@@ -6,10 +6,12 @@ BIN := $(VENV)/bin
 .PHONY: demo lab check format test test-long bench clean
 .DEFAULT_GOAL := demo
 
-# One stamp per set of extras: made again only when pyproject.toml changes.
+# One stamp per set of extras, made again only when pyproject.toml changes.
 $(VENV)/.ready-%: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "comfynb needs Python 3.11 or newer; say: make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "setting up $(VENV) ($*) ..."
+	@echo "setting up $(VENV) for $* (once) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
 	@touch $@
 
@@ -17,7 +19,7 @@ demo: $(VENV)/.ready-engine
 	@$(BIN)/comfynb demo
 
 lab: $(VENV)/.ready-engine,lab
-	@$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks
 
 check: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
@@ -30,6 +32,7 @@ format: $(VENV)/.ready-dev
 
 test: $(VENV)/.ready-test
 	$(BIN)/pytest -m "not long" $(ARGS)
+	$(BIN)/pytest --nbval-lax notebooks
 
 test-long: $(VENV)/.ready-test
 	$(BIN)/pytest -m long --timeout 600 $(ARGS)
