@@ -222,11 +222,12 @@ def in_order(graph: Mapping[str, Any]) -> list[str]:
                 done.add(here)
                 order.append(here)
             elif source in path:
-                circle = [*path][[*path].index(source) :]
+                circle = [named(graph, node) for node in [*path][[*path].index(source) :]]
+                if len(circle) > 8:
+                    circle[7:] = ["..."]
                 raise WorkflowError(
-                    "the links go in a circle: "
-                    + " <- ".join(named(graph, node) for node in [source, *circle[:0:-1], source])
-                    + ". Remove one of them"
+                    f"the links go in a circle: {' <- '.join([*circle, circle[0]])}. "
+                    "Remove one of them"
                 )
             else:
                 path[source] = links(graph[source])

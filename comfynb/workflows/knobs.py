@@ -97,8 +97,9 @@ class Knob:
         Raises:
             WorkflowError: It is of another kind, or out of range.
         """
+        value = native(value)
         expected, fitted = _KINDS[self._kind()]
-        result = fitted(native(value))
+        result = fitted(value)
         if result is None:
             raise WorkflowError(f"{self} takes {expected}, not {describe(value)}")
         if {self.name, self.input} & {"seed", "noise_seed"} and not 0 <= result <= MAX_SEED:
