@@ -37,18 +37,16 @@ def signatures(graph: Graph, registry: Registry, files: Files) -> dict[str, str]
         node = registry[entry["class_type"]]
         values: dict[str, Any] = {}
         literals: dict[str, Any] = {}
-        for item in node.inputs:
-            if item.name not in entry["inputs"]:
-                continue
-            value = entry["inputs"][item.name]
-            if isinstance(value, list):
+        declared = {item.name for item in node.inputs}
+        # Inputs that the class does not know count too, as in ComfyUI (measured, http_prompt).
+        for name, value in entry["inputs"].items():
+            if name in declared and isinstance(value, list):
                 source = signature(value[0]) if len(value) == 2 else None
                 if source is None:
                     return None
-                value = ["link", source, value[1]]
+                values[name] = ["link", source, value[1]]
             else:
-                literals[item.name] = value
-            values[item.name] = value
+                values[name] = literals[name] = value
         changed: object = ""
         if node.changed is not None:
             try:

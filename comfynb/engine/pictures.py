@@ -108,7 +108,7 @@ def converted(path: Path, *, preview: str | None, channel: str) -> tuple[bytes, 
         path: The file.
         preview: `webp;90`, `jpeg;50`; anything else means webp, quality 90 unless the last
             part is a number. None: no preview, a PNG of the channel.
-        channel: `rgb`, `a`; anything else means all.
+        channel: `rgb`, `a`; anything else means all of the picture.
 
     Raises:
         PIL.UnidentifiedImageError: It is not a picture.
@@ -120,7 +120,7 @@ def converted(path: Path, *, preview: str | None, channel: str) -> tuple[bytes, 
         if preview is not None:
             kind, _, _ = preview.partition(";")
             last = preview.rpartition(";")[2]
-            if kind not in ("webp", "jpeg") or "a" in channel.split("rgb"):
+            if kind not in ("webp", "jpeg") or "a" in channel:  # a JPEG has no alpha
                 kind = "webp"
             shown = picture.convert("RGB") if kind == "jpeg" else picture
             shown.save(file, kind, quality=int(last) if last.isdigit() else 90)

@@ -189,6 +189,8 @@ class Server:
             raise web.HTTPInternalServerError(text=TROUBLE) from problem
 
     def _put(self, body: Any) -> web.Response:
+        if isinstance(body, list | str):  # no place for a prompt in it
+            body = {}
         if "number" in body:
             number = float(body["number"])
         else:

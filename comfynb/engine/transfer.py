@@ -52,7 +52,7 @@ async def view(request: web.Request, files: Files) -> web.StreamResponse:
         "Content-Disposition": f'filename="{path.name}"',
         "X-Content-Type-Options": "nosniff",
     }
-    preview, channel = query.get("preview"), query.get("channel", "rgba")
+    preview, channel = query.get("preview"), query.get("channel", "")
     if preview is None and "channel" not in query:
         return web.FileResponse(path, headers={**headers, "Content-Type": _media_type(path)})
     data, media_type = await asyncio.to_thread(
