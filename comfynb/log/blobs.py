@@ -7,10 +7,10 @@ most a picture that no row names.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 
+from comfynb.keyframes import Output
 from comfynb.log.folder import make_inner, regular_file, sync_folder, write_file
 
 EXTENSIONS = {
@@ -42,18 +42,18 @@ class Blobs:
         self.root = root
         self._made: set[str] = set()
 
-    def put(self, data: bytes, mime: str) -> None:
+    def put(self, data: bytes, output: Output) -> None:
         """Make bytes durable under their sha256; quick where they are already.
 
         Args:
             data: The picture.
-            mime: Its type, for the file name's extension.
+            output: Describes it; its sha256 was found to be that of `data`.
 
         Raises:
             OSError: They could not be made durable.
         """
-        sha256 = hashlib.sha256(data).hexdigest()
-        name = f"{sha256}.{EXTENSIONS.get(mime, 'bin')}"
+        sha256 = output.sha256
+        name = _name(sha256, output.mime)
         folder = self.root / "blobs" / sha256[:2]
         there = regular_file(self.root, "blobs", sha256[:2], name)
         if there is not None and there.st_size == len(data):
@@ -84,10 +84,14 @@ class Blobs:
                 return self.root / "blobs" / sha256[:2] / name
         return None
 
-    def has(self, sha256: str, mime: str, size: int) -> bool:
-        """Whether a picture is there with its whole size in bytes."""
-        if not is_sha256(sha256):
+    def has(self, output: Output) -> bool:
+        """Whether a picture is there with its whole size."""
+        if not is_sha256(output.sha256):
             return False
-        name = f"{sha256}.{EXTENSIONS.get(mime, 'bin')}"
-        status = regular_file(self.root, "blobs", sha256[:2], name)
-        return status is not None and status.st_size == size
+        name = _name(output.sha256, output.mime)
+        status = regular_file(self.root, "blobs", output.sha256[:2], name)
+        return status is not None and status.st_size == output.bytes
+
+
+def _name(sha256: str, mime: str) -> str:
+    return f"{sha256}.{EXTENSIONS.get(mime, 'bin')}"

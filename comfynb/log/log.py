@@ -51,6 +51,10 @@ DTYPES = {
 }
 """The types of `df()` that would otherwise depend on whether a value is missing."""
 
+# The workflow is by far the largest column and wanted by nobody who wants many keyframes.
+_KEYFRAMES = "SELECT * EXCLUDE (workflow)"
+_IN_ORDER = "ORDER BY created_at, id"
+
 
 class Log(Store):
     """A folder that keeps every keyframe and its pictures.
@@ -130,7 +134,7 @@ class Log(Store):
         check_images(keyframe, images)
         name = f"the picture of {keyframe.scene.id}"
         for output, data in zip(keyframe.outputs, images, strict=True):
-            self._write(functools.partial(self._blobs.put, data, output.mime), what=name)
+            self._write(functools.partial(self._blobs.put, data, output), what=name)
         row = records.keyframe_row(keyframe, session=self._session)
         self._append(row, what=f"the row of {keyframe.scene.id}")
         return dataclasses.replace(keyframe, pictures=self)
@@ -149,7 +153,7 @@ class Log(Store):
         """Return what is already made: the latest `done` keyframe of each key, as `cached`.
 
         Keys without a keyframe, or with one whose pictures are gone, are left out. The keyframes
-        have no `workflow`.
+        have no `workflow` and no `take`.
 
         Raises:
             LogError: The log cannot be read.
@@ -158,11 +162,9 @@ class Log(Store):
         wanted = list(keys)
         if not wanted or not self.folder.is_dir():
             return found
-        for keyframe in self._keyframes(
-            "keyframes WHERE status = 'done' AND list_contains($keys, key)",
-            {"keys": wanted},
-            order="created_at DESC, id DESC",
-        ):
+        from comfynb.log.views import find  # noqa: PLC0415 - DuckDB takes 0.1 s
+
+        for keyframe in self._keyframes(find(), {"keys": wanted}):
             if keyframe.key not in found and self._has_pictures(keyframe):
                 found[keyframe.key] = dataclasses.replace(keyframe, status="cached")
         return found
@@ -183,7 +185,7 @@ class Log(Store):
         given = {"run": run, "scene": scene, "status": status}
         wanted = {name: value for name, value in given.items() if value is not None}
         where = " AND ".join(f"{name} = ${name}" for name in wanted) or "true"
-        return self._keyframes(f"keyframes WHERE {where}", wanted)
+        return self._keyframes(f"{_KEYFRAMES} FROM keyframes WHERE {where} {_IN_ORDER}", wanted)
 
     def latest(self) -> list[Keyframe]:
         """Return of each place (scene, axes, seed) the keyframe made last, in order of making.
@@ -191,7 +193,7 @@ class Log(Store):
         Raises:
             LogError: The log cannot be read.
         """
-        return self._keyframes("latest", {})
+        return self._keyframes(f"{_KEYFRAMES} FROM latest {_IN_ORDER}")
 
     def runs(self) -> list[RunRecord]:
         """Return the runs in the order in which they began.
@@ -200,7 +202,11 @@ class Log(Store):
             LogError: The log cannot be read.
         """
         rows = self._reader.rows("SELECT * FROM runs ORDER BY created_at, id")
-        return [records.run_of(row) for row in rows]
+        runs = []
+        for row in rows:
+            with contextlib.suppress(TypeError):  # not a row of ours
+                runs.append(records.run_of(row))
+        return runs
 
     # Frames
 
@@ -297,20 +303,15 @@ class Log(Store):
             folder=str(self.folder),
         )
 
-    def _keyframes(
-        self, source: str, parameters: Mapping[str, Any], *, order: str = "created_at, id"
-    ) -> list[Keyframe]:
-        query = f"SELECT * EXCLUDE (workflow) FROM {source} ORDER BY {order}"  # noqa: S608 - ours
+    def _keyframes(self, query: str, params: Mapping[str, Any] | None = None) -> list[Keyframe]:
         keyframes = []
-        for row in self._reader.rows(query, parameters or None):
+        for row in self._reader.rows(query, params or None):
             with contextlib.suppress(SceneError):  # not a row of ours
                 keyframes.append(records.keyframe_of(row, self))
         return keyframes
 
     def _has_pictures(self, keyframe: Keyframe) -> bool:
-        return bool(keyframe.outputs) and all(
-            self._blobs.has(output.sha256, output.mime, output.bytes) for output in keyframe.outputs
-        )
+        return bool(keyframe.outputs) and all(map(self._blobs.has, keyframe.outputs))
 
     def _append(self, row: records.Row, *, what: str, sync: bool = True) -> None:
         line = records.line(row)

@@ -62,16 +62,15 @@ class Reader:
 
         try:
             return self._ask(ask)
-        except duckdb.Error as exc:
-            raise LogError(
-                f"cannot read the log at {self.root}: {exc}", folder=str(self.root)
-            ) from exc
+        except (duckdb.Error, OSError) as exc:
+            raise self._unreadable(exc) from exc
 
     def frame(self, query: str, parameters: Parameters = None) -> DataFrame:
         """Ask a question of the user's.
 
         Raises:
             QueryError: It is not one SELECT, or DuckDB cannot answer it.
+            LogError: The log cannot be read.
         """
         views.check(query)
 
@@ -80,6 +79,8 @@ class Reader:
 
         try:
             return self._ask(ask)
+        except (duckdb.IOException, OSError) as exc:
+            raise self._unreadable(exc) from exc
         except duckdb.Error as exc:
             raise QueryError(f"{exc}. {views.ALLOWED}", folder=str(self.root)) from exc
 
@@ -90,7 +91,7 @@ class Reader:
                 with views.connect(listing) as connection:
                     self._count(listing, connection)
                     answer = ask(connection)
-            except duckdb.Error:
+            except (duckdb.Error, OSError):
                 before, listing = listing, list_segments(self.root)
                 if listing == before:
                     raise
@@ -99,6 +100,9 @@ class Reader:
         raise LogError(
             f"the log at {self.root} changes faster than it can be read", folder=str(self.root)
         )
+
+    def _unreadable(self, exc: Exception) -> LogError:
+        return LogError(f"cannot read the log at {self.root}: {exc}", folder=str(self.root))
 
     def _count(self, listing: Listing, connection: DuckDBPyConnection) -> None:
         """Find what is passed over in files that changed since they were last looked at."""

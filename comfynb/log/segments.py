@@ -80,6 +80,9 @@ class SegmentWriter:
                 self._leave()
             raise OSError(errno.EIO, "segments are taken away as fast as they are made")
 
+    def __del__(self) -> None:
+        self._leave()
+
     def close(self) -> None:
         """Close the segment; another line would open a new one."""
         with self._lock:

@@ -35,11 +35,14 @@ def make(data: bytes) -> bytes:
     """
     small = io.BytesIO()
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            _check_size(image)
-            image.draft("RGB", (2 * SIDE_PX, 2 * SIDE_PX))  # JPEG decodes to a smaller size itself
-            has_alpha = "A" in image.getbands() or "transparency" in image.info
-            picture = image.convert("RGBA" if has_alpha else "RGB")
+        with Image.open(io.BytesIO(data)) as opened:
+            _check_size(opened)
+            opened.draft("RGB", (2 * SIDE_PX, 2 * SIDE_PX))  # JPEG decodes to a smaller size itself
+            picture: Image.Image = opened
+            if opened.mode.startswith("I"):  # 16 bits, which convert() would clip to white
+                picture = opened.convert("I").point(lambda value: value / 256)
+            has_alpha = "A" in picture.getbands() or "transparency" in picture.info
+            picture = picture.convert("RGBA" if has_alpha else "RGB")
             picture.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
             picture.save(small, "WEBP", quality=80, method=2)
     # Decoders meet strangers' bytes and fail in as many ways as there are formats.

@@ -87,6 +87,19 @@ def count_rows(files: Iterable[Path]) -> str:
     )
 
 
+def find() -> str:
+    """Return the query for the `done` keyframes of `$keys`, latest first.
+
+    It looks at the rows of these keys only, and so cannot number takes: at 100,000 rows that
+    takes a tenth of the view's time.
+    """
+    return (
+        f"SELECT * EXCLUDE (workflow), NULL AS take "
+        f"FROM ({_distinct('result', 'AND key IN (SELECT unnest($keys))')}) "
+        "WHERE status = 'done' ORDER BY created_at DESC, id DESC"
+    )
+
+
 def _lock(listing: Listing) -> Iterable[str]:
     yield "SET autoinstall_known_extensions = false"
     yield "SET autoload_known_extensions = false"
@@ -130,14 +143,14 @@ def _views(listing: Listing) -> Iterable[str]:
     yield f"CREATE VIEW submitted AS {others} FROM ({_distinct('submitted')})"
 
 
-def _distinct(kind: Kind) -> str:
+def _distinct(kind: Kind, condition: str = "") -> str:
     """Return a query for the rows of a kind, one of each id.
 
     Two processes may have asked a server about the same prompt: then the one that found its
     picture is believed.
     """
     return (
-        f"SELECT {casts(kind)} FROM log_rows WHERE kind = '{kind}' AND id IS NOT NULL "
+        f"SELECT {casts(kind)} FROM log_rows WHERE kind = '{kind}' AND id IS NOT NULL {condition} "
         "QUALIFY row_number() OVER "
         "(PARTITION BY id ORDER BY status = 'done' DESC NULLS LAST, created_at) = 1"
     )
@@ -156,4 +169,4 @@ def _list(paths: Iterable[Path]) -> str:
     return "[" + ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths) + "]"
 
 
-__all__ = ["ALLOWED", "VIEWS", "check", "connect", "count_rows"]
+__all__ = ["ALLOWED", "VIEWS", "check", "connect", "count_rows", "find"]

@@ -1,0 +1,84 @@
+"""Builders of keyframes and pictures."""
+
+import hashlib
+import io
+import os
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from PIL import Image
+
+from comfynb.keyframes import Keyframe, Output, Timings
+from comfynb.log import Log, MemoryStore
+from comfynb.scenes import Scene
+
+NOON = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+@pytest.fixture
+def png():
+    """Return PNG bytes: `png(width_px, height_px, mode, color)`; noise where no color is given."""
+
+    def make(width_px=64, height_px=48, mode="RGB", color=None):
+        if color is None:
+            bands = len(Image.new(mode, (1, 1)).getbands())
+            image = Image.frombytes(
+                mode, (width_px, height_px), os.urandom(width_px * height_px * bands)
+            )
+        else:
+            image = Image.new(mode, (width_px, height_px), color)
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        return file.getvalue()
+
+    return make
+
+
+@pytest.fixture
+def make_keyframe():
+    """Return a keyframe: `make_keyframe(scene_id, images, seconds=after noon, **fields)`."""
+
+    def make(scene="fox", images=(), /, *, seconds=0.0, **fields):
+        outputs = tuple(
+            Output("9", i, hashlib.sha256(data).hexdigest(), "image/png", len(data), 64, 48)
+            for i, data in enumerate(images)
+        )
+        defaults = {
+            "id": str(uuid.uuid4()),
+            "run": "run-1",
+            "key": hashlib.sha256(scene.encode()).hexdigest(),
+            "scene": Scene(id=scene, prompt=f"a {scene}"),
+            "status": "done" if images else "failed",
+            "prompt": f"a {scene}, watercolor",
+            "seed": 7,
+            "knobs": {"steps": 16, "cfg": 4.0, "sampler": "dpmpp_2m", "width": 64, "height": 48},
+            "workflow": {"3": {"class_type": "KSampler", "inputs": {"seed": 7}}},
+            "outputs": outputs,
+            "timings": Timings(1.0, 2.0, 3.0, 1500.0),
+            "server": "127.0.0.1:8188",
+            "created_at": NOON + timedelta(seconds=seconds),
+        }
+        return Keyframe(**{**defaults, **fields})
+
+    return make
+
+
+@pytest.fixture
+def log(tmp_path):
+    with_log = Log(tmp_path / "log")
+    yield with_log
+    with_log.close()
+
+
+@pytest.fixture(params=["folder", "memory"])
+def store(request, tmp_path):
+    made = Log(tmp_path / "log") if request.param == "folder" else MemoryStore()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def segments(log):
+    """Return the names in the log's `seg` folder, sorted."""
+    return lambda: sorted(path.name for path in (log.folder / "seg").iterdir())
