@@ -6,6 +6,7 @@ Every question gets a database of its own, in memory, with these views:
     latest      of each place (scene, axes, seed) the keyframe made last
     runs        one row a run
     submitted   one row a prompt that was about to be sent
+    log_rows    every row of every kind as it was written, what the others are made from
 
 The files may come from a stranger, and so may the question: after the views are made the
 database may read the listed files, write nothing, load nothing, and not be told otherwise.
