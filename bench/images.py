@@ -1,0 +1,116 @@
+"""Seconds per image, `executed` to yielded, and requests: a raw loop and comfynb in turns."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from pathlib import Path
+
+import comfynb
+from bench.figures import Row, quantile
+from bench.raw import RawLoop
+from bench.server import Server, graph, new_colors
+from comfynb import lanes, stores
+from comfynb.backends.comfyui import Address, ComfyUIBackend
+from comfynb.backends.comfyui.messages import Executed, Message
+from comfynb.results import RESULT_NAMESPACE
+from comfynb.studio import Studio
+from comfynb.testing import FaultProxy
+from comfynb.workflows import Workflow
+
+GRAPHS = {"100 ms graph": (0.1, 24, 0.95), "instant graph": (0.0, 48, 1.3)}
+"""Name -> seconds in the node, images a round, largest ratio."""
+
+
+class TappedBackend(ComfyUIBackend):
+    """A backend that notes when it heard that a picture is there."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(address)
+        self.heard: dict[str, float] = {}
+
+    def _route(self, message: Message) -> None:
+        if isinstance(message, Executed):
+            key = str(uuid.uuid5(RESULT_NAMESPACE, message.prompt_id))
+            self.heard.setdefault(key, time.perf_counter())
+        super()._route(message)
+
+
+@contextlib.contextmanager
+def tapped_studio(url: str, seconds: float, log: Path):
+    """A studio as `connect` makes it, on a backend that takes times."""
+    lane = lanes.lane(("bench", url), lambda: TappedBackend(Address.parse(url)))
+    flow = Workflow.load(graph(seconds))
+    with Studio(lane, stores.hold(log), kind="comfyui", workflow=flow) as studio:
+        yield studio, lane.backend
+
+
+def scenes(count: int) -> list[dict]:
+    return [
+        {"prompt": "a colour", "knobs": {"EmptyImage.color": color}} for color in new_colors(count)
+    ]
+
+
+async def measure(server: Server, folder: Path, *, rounds: int, quick: bool) -> list[Row]:
+    """Measure both graphs; a first round of each is not counted."""
+    rows = []
+    for name, (seconds, images, limit) in GRAPHS.items():
+        count = 3 if quick else images
+        raw, ours, p50, p95 = [], [], [], []
+        log = folder / name.replace(" ", "-")
+        with tapped_studio(server.url, seconds, log) as (studio, backend):
+            async with RawLoop(server.url) as loop:
+                for _ in range(1 + rounds):
+                    raw.append(await _raw(loop, seconds, count))
+                    took, waits = await _comfynb(studio, backend, count)
+                    ours.append(took)
+                    p50.append(quantile(waits, 0.5))
+                    p95.append(quantile(waits, 0.95))
+        title = f"{name}, a picture of {count}"
+        rows += [
+            Row(title, ours[1:], raw[1:], judged="ratio", limit=limit),
+            Row(f"{name}, executed to yielded, p50", p50[1:]),
+            Row(f"{name}, executed to yielded, p95", p95[1:]),
+        ]
+    rows.append(await _requests(server, folder / "requests", 3 if quick else 24))
+    return rows
+
+
+async def _raw(loop: RawLoop, seconds: float, count: int) -> float:
+    """Draw and return milliseconds per image."""
+    drawing = graph(seconds)
+    begun = time.perf_counter()
+    for color in new_colors(count):
+        drawing["color"]["inputs"]["color"] = color
+        pictures = await loop.draw(drawing)
+        assert len(pictures) == 1
+    return (time.perf_counter() - begun) / count * 1000
+
+
+async def _comfynb(studio: Studio, backend: TappedBackend, count: int) -> tuple[float, list[float]]:
+    """Draw and return milliseconds per image, and from each `executed` to its keyframe."""
+    wanted, waits = scenes(count), []
+    begun = time.perf_counter()
+    async with contextlib.aclosing(studio.keyframes(wanted)) as keyframes:
+        async for keyframe in keyframes:
+            now = time.perf_counter()
+            waits.append((now - backend.heard.pop(keyframe.id)) * 1000)
+            assert keyframe.status == "done"
+    took = time.perf_counter() - begun
+    assert len(waits) == count
+    return took / count * 1000, waits
+
+
+async def _requests(server: Server, log: Path, count: int) -> Row:
+    """Count what a run sends on an open connection."""
+    with (
+        FaultProxy(server.url) as proxy,
+        comfynb.connect(proxy.url, workflow=graph(0.02), log=log) as studio,
+    ):
+        await studio.run(scenes(1))
+        before = proxy.requests.copy()
+        await studio.run(scenes(count))
+        sent = proxy.requests - before
+    kinds = ", ".join(f"{sent[route] / count:g} {route}" for route in sent)
+    return Row(f"requests a picture: {kinds}", [sent.total() / count], unit="", limit=2)

@@ -1,0 +1,26 @@
+"""The benchmarks run and say what they should; their figures are not judged here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_quick_run_measures_beside_the_yardstick_and_writes_json(tmp_path):
+    report = tmp_path / "bench.json"
+    command = [sys.executable, "-m", "bench", "images", "import", "--quick", "--json", str(report)]
+    answer = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    rows = {row["what"]: row for row in json.loads(report.read_text())["rows"]}
+    instant = next(row for what, row in rows.items() if what.startswith("instant graph, a picture"))
+    assert instant["limit"] == 1.3
+    assert len(instant["ours"]) == len(instant["beside"]) == 1
+    requests = next(row for what, row in rows.items() if what.startswith("requests"))
+    assert requests["ours"] == [2.0]
+    assert "import comfynb, over bare Python" in answer.stdout
