@@ -116,14 +116,14 @@ def _render(options: argparse.Namespace, console: Console) -> int:
         checkpoint=options.checkpoint,
         token=options.token,
     ) as studio:
-        folder = studio.log.folder
+        folder = studio.log.shown
         keyframes = _make(studio, storyboard, console, force=options.force, **shared)
     status = _finish(keyframes, storyboard, options.out or source.parent, source.stem, console)
     console.print(f"log    {folder}", soft_wrap=True)
     if status:
         console.print("next   the same command again makes only what is missing", soft_wrap=True)
     else:
-        console.print(f"next   in Python: comfynb.open_log({str(folder)!r}).log.df()")
+        console.print(f"next   in Python: comfynb.open_log({folder!r}).log.df()")
     return status
 
 

@@ -142,7 +142,7 @@ class OpenLog:
         self.log.close()
 
     def __repr__(self) -> str:
-        return f"<comfynb.OpenLog {self.log.folder}>"
+        return f"<comfynb.OpenLog {self.log.shown}>"
 
 
 def open_log(folder: str | Path = DEFAULT_LOG) -> OpenLog:

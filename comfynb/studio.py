@@ -225,7 +225,7 @@ class Studio:
         return self._lane.label
 
     def __repr__(self) -> str:
-        kept = f"log {self._store.folder}" if isinstance(self._store, Log) else "no log"
+        kept = f"log {self._store.shown}" if isinstance(self._store, Log) else "no log"
         closed = "" if self._release.alive else ", closed"
         return f"<comfynb.Studio on {self.server}, workflow {self.workflow.name}, {kept}{closed}>"
 

@@ -93,7 +93,19 @@ class Log(Store):
         files.check_version(self.folder)
 
     def __repr__(self) -> str:
-        return f"Log({str(self.folder)!r})"
+        return f"Log({self.shown!r})"
+
+    @property
+    def shown(self) -> str:
+        """The folder as it is named on screen: from the working directory, or from home.
+
+        Notebooks are saved with what they show, and passed on; an absolute path is nobody's
+        business.
+        """
+        for start, sign in ((Path.cwd(), ""), (Path.home(), "~/")):
+            if self.folder.is_relative_to(start):
+                return f"{sign}{self.folder.relative_to(start).as_posix()}"
+        return str(self.folder)
 
     # Append
 

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 LONGEST = 4000
 """Characters of one text on the page."""
 
-IN_CARD = ("steps", "cfg", "sampler", "scheduler", "denoise")
-"""Knobs that stand below a picture; all others stand in the viewer only."""
+FIRST = ("steps", "cfg", "sampler", "scheduler", "denoise")
+"""Knobs that everybody asks for, in this order. One that is the same everywhere stands on top of
+the page, one that varies below each picture; all others stand in the viewer only."""
 
 NOT_SHOWN = frozenset({"positive", "negative", "seed", "width", "height"})
 """Knobs with a place of their own."""
@@ -67,7 +68,7 @@ def render(
     Args:
         board: At least one cell, in order.
         title: On top.
-        note: Below it; None: how many pictures there are, "": nothing.
+        note: Below it; None: how many pictures there are and what they share, "": nothing.
         pictures: How pictures get into it.
     """
     files = resources.files("comfynb") / "page"
@@ -85,12 +86,13 @@ def render(
         f'<meta name="generator" content="comfynb {__version__}">\n'
         f"<title>{_text(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
     )
-    note = summary(board) if note is None else note
+    varying = _varying(board)
+    note = " \u00b7 ".join((summary(board), *_common(board, varying))) if note is None else note
     yield f'<header>\n<h1 dir="auto">{_text(title)}</h1>\n'
     yield f'<p dir="auto">{_text(note)}</p>\n</header>\n' if note else "</header>\n"
     yield '<main>\n<ol class="board">\n'
     for number, cell in enumerate(board, 1):
-        yield _card(number, cell, pictures)
+        yield _card(number, cell, pictures, varying)
     yield f"</ol>\n</main>\n{_footer(board)}{_VIEWER}<script>{script}</script>\n</body>\n</html>\n"
 
 
@@ -109,7 +111,22 @@ def _shape(board: Sequence[Keyframe | Cell]) -> str:
     return f"{min(2.0, max(0.5, statistics.median(ratios))):.4f}" if ratios else "1"
 
 
-def _card(number: int, cell: Keyframe | Cell, pictures: Pictures) -> str:
+def _varying(board: Sequence[Keyframe | Cell]) -> frozenset[str]:
+    """Return the names of what is not the same in every cell."""
+    names = {"seed", "size", *FIRST}
+    return frozenset(
+        name for name in names if len({dict(_settings(cell)).get(name) for cell in board}) > 1
+    )
+
+
+def _common(board: Sequence[Keyframe | Cell], varying: frozenset[str]) -> Iterator[str]:
+    """Say what every cell has the same."""
+    for name, value in _settings(board[0]):
+        if name not in varying and name in ("seed", "steps", "cfg", "sampler", "scheduler", "size"):
+            yield f"{name} {value}" if name in ("seed", "steps", "cfg") else value
+
+
+def _card(number: int, cell: Keyframe | Cell, pictures: Pictures, varying: frozenset[str]) -> str:
     name = cell.scene.title or cell.scene.prompt
     if isinstance(cell, Keyframe) and cell.outputs:
         shown = _shown(number, name, cell, pictures)
@@ -120,7 +137,7 @@ def _card(number: int, cell: Keyframe | Cell, pictures: Pictures) -> str:
     kind = status_of(cell) if cell.scene.title else f"{status_of(cell)} untitled"
     return (
         f'<li id="cell-{number}" class="{kind}">\n<figure>\n{shown}'
-        f"<figcaption>\n{_caption(number, name, cell)}</figcaption>\n</figure>\n</li>\n"
+        f"<figcaption>\n{_caption(number, name, cell, varying)}</figcaption>\n</figure>\n</li>\n"
     )
 
 
@@ -147,7 +164,7 @@ def _missing(state: str, *reasons: str | None) -> str:
     return f'<div class="missing">\n<p class="state">{_text(state)}</p>\n{lines}</div>\n'
 
 
-def _caption(number: int, name: str, cell: Keyframe | Cell) -> str:
+def _caption(number: int, name: str, cell: Keyframe | Cell, varying: frozenset[str]) -> str:
     parts = [
         f'<span class="number">{number}</span>\n',
         f'<h2 dir="auto">{_text(name)}</h2>\n',
@@ -163,7 +180,7 @@ def _caption(number: int, name: str, cell: Keyframe | Cell) -> str:
         ]
     facts = "".join(
         f"<div{_class(in_card)}><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>\n"
-        for name, value, in_card in _facts(cell)
+        for name, value, in_card in _facts(cell, varying)
     )
     return f'{"".join(parts)}<dl class="facts">\n{facts}</dl>\n'
 
@@ -178,26 +195,30 @@ def _warnings(keyframe: Keyframe) -> Iterator[str]:
         yield f"words that the model does not know: {', '.join(keyframe.unknown_words)}"
 
 
-def _facts(cell: Keyframe | Cell) -> Iterator[tuple[str, str, bool]]:
+def _settings(cell: Keyframe | Cell) -> Iterator[tuple[str, str]]:
+    """Return what was turned to make it, as name and value."""
+    if "seed" not in cell.axes:
+        yield "seed", str(cell.seed)
+    for knob in (*FIRST, *sorted(set(cell.knobs) - set(FIRST) - NOT_SHOWN)):
+        if knob in cell.knobs and knob not in cell.axes and cell.knobs[knob] is not None:
+            yield knob, _value(cell.knobs[knob])
+    if isinstance(cell, Keyframe):
+        for output in cell.outputs[:1]:
+            yield "size", f"{output.width_px} \u00d7 {output.height_px}"
+
+
+def _facts(cell: Keyframe | Cell, varying: frozenset[str]) -> Iterator[tuple[str, str, bool]]:
     """Return name, value, and whether it stands below the picture too."""
     for axis, label in cell.axes.items():
         yield axis, label, True
-    if "seed" not in cell.axes:
-        yield "seed", str(cell.seed), True
-    for knob in (*IN_CARD, *sorted(set(cell.knobs) - set(IN_CARD) - NOT_SHOWN)):
-        if knob in cell.knobs and knob not in cell.axes and cell.knobs[knob] is not None:
-            yield knob, _value(cell.knobs[knob]), knob in IN_CARD
+    for name, value in _settings(cell):
+        yield name, value, name in varying
     if not isinstance(cell, Keyframe):
         return
-    for output in cell.outputs[:1]:
-        yield "size", f"{output.width_px} \u00d7 {output.height_px}", True
     if cell.seconds is not None and cell.ok:
-        yield (
-            "time",
-            f"{cell.seconds:.2f} s" if cell.seconds < 10 else f"{cell.seconds:.0f} s",
-            True,
-        )
-    yield "status", cell.status, True
+        seconds = f"{cell.seconds:.2f} s" if cell.seconds < 10 else f"{cell.seconds:.0f} s"
+        yield "time", seconds, True
+    yield "status", cell.status, not cell.ok
     if cell.server:
         yield "server", cell.server, False
     yield "made", f"{cell.created_at:%Y-%m-%d %H:%M} UTC", False

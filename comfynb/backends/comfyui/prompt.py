@@ -130,7 +130,8 @@ class Prompt:
             self._listener(Preview(node, message.data, message.mime))
 
     def _on_executed(self, message: m.Executed) -> None:
-        self.collect(message.node, message.output)
+        if message.output:  # null for a node that was cached within its own prompt
+            self.collect(message.node, message.output)
 
     def _on_success(self, _: m.ExecutionSuccess) -> None:
         self._status = self._status or "success"
