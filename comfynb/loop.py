@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import math
 import os
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -30,7 +32,7 @@ P = ParamSpec("P")
 WAKE_SECONDS = 0.25
 """How long anything a user can sit in may stay deaf to an interrupt."""
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # re-entrant: a garbage collection may need the loop while we hold it
 _loop: asyncio.AbstractEventLoop | None = None
 _workers: dict[str, ThreadPoolExecutor] = {}
 
@@ -38,15 +40,17 @@ _workers: dict[str, ThreadPoolExecutor] = {}
 def get() -> asyncio.AbstractEventLoop:
     """Return the loop, starting its thread on the first call."""
     global _loop  # noqa: PLW0603 - one loop for the process is the point
-    with _lock:
-        if _loop is None or _loop.is_closed():
-            _loop = asyncio.new_event_loop()
-            # A daemon: a script that forgot to close still ends; what was made is on disk.
-            thread = threading.Thread(
-                target=_serve, args=(_loop,), name="comfynb-loop", daemon=True
-            )
-            thread.start()
+    if _loop is not None:
         return _loop
+    made = asyncio.new_event_loop()
+    with _lock:
+        if _loop is None:
+            _loop = made
+            # A daemon: a script that forgot to close still ends; what was made is on disk.
+            threading.Thread(target=_serve, args=(made,), name="comfynb-loop", daemon=True).start()
+    if made is not _loop:  # another thread was quicker
+        made.close()
+    return _loop
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
@@ -100,15 +104,12 @@ def wait(coroutine: Coroutine[Any, Any, T], *, timeout: float | None = None) -> 
         coroutine.close()
         raise RuntimeError("comfynb.loop.wait() was called on comfynb's own loop")
     future = start(coroutine)
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
     try:
-        if timeout is not None:
-            return future.result(timeout)
-        while True:
-            try:
-                return future.result(WAKE_SECONDS)
-            except concurrent.futures.TimeoutError:
-                if future.done():  # the coroutine itself timed out
-                    raise
+        while not future.done() and time.monotonic() < deadline:
+            pause = min(WAKE_SECONDS, deadline - time.monotonic())
+            concurrent.futures.wait([future], timeout=max(0.0, pause))
+        return future.result(None if future.done() else 0)
     except BaseException:
         future.cancel()
         raise
@@ -190,7 +191,7 @@ class Signal:
 def _forget_after_fork() -> None:
     """A forked child has the objects but not the threads: let it start its own."""
     global _loop, _lock
-    _loop, _lock = None, threading.Lock()
+    _loop, _lock = None, threading.RLock()
     _workers.clear()
 
 
