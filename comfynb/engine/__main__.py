@@ -1,8 +1,6 @@
 """Run the engine: `python -m comfynb.engine`."""
 
-import sys
-
-from comfynb.engine.process import main
+from comfynb.engine.process import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -50,6 +50,13 @@ class Checkpoint:
                 self._model = TinyScenes(threads=self._threads)
             return self._model
 
+    def warm_up(self) -> None:
+        """Load everything that a first picture needs, by making a very small one."""
+        model = self.load()
+        nothing = model.conditioning("")
+        latent = model.sample(model.empty_latent(64, 64), nothing, nothing, seed=0, steps=1)
+        model.decode(latent)
+
     def unload(self) -> None:
         """Give its memory back; the next `load` loads it again."""
         with self._loading:

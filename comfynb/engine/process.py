@@ -23,6 +23,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 from aiohttp import web
 
@@ -73,6 +74,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
+def run(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run an engine as this whole process; its exit status is that of `main`."""
+    status = main(arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Everything is closed and removed. Taking the interpreter down under a thread that is still
+    # inside onnxruntime aborts the process ("terminate called without an active exception").
+    os._exit(status)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run an engine until it is told to end; return the exit status."""
     options = parse(arguments)
@@ -108,7 +119,7 @@ async def _serve(options: argparse.Namespace, folder: Path) -> None:
         _announce(options, url)
         if options.owned:
             # Somebody will want a picture soon; loading the model now costs them no waiting.
-            threading.Thread(target=checkpoint.load, name="engine-warm-up", daemon=True).start()
+            threading.Thread(target=checkpoint.warm_up, name="engine-warm-up", daemon=True).start()
         await ended.wait()
     finally:
         await runner.cleanup()

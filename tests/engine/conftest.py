@@ -95,6 +95,8 @@ class Socket:
 class User:
     """A client of a server: HTTP and any number of sockets, all closed at the end."""
 
+    until = staticmethod(until)
+
     def __init__(self, url, token=""):
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.url = url
@@ -168,11 +170,11 @@ class InProcess:
 
 
 @contextlib.asynccontextmanager
-async def serve(folder, *, token="", previews=True, checkpoint=None):
+async def serve(folder, checkpoint):
     registry = builtin()
     load_probe_nodes().register(registry)
     files = Files(folder / "output", folder / "input", folder / "temp")
-    server = Server(registry, files, checkpoint or Checkpoint(), token=token, previews=previews)
+    server = Server(registry, files, checkpoint)
     runner = web.AppRunner(server.app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -182,10 +184,16 @@ async def serve(folder, *, token="", previews=True, checkpoint=None):
         await runner.cleanup()
 
 
+@pytest.fixture(scope="session")
+def checkpoint():
+    """The model, loaded once for all servers in this process."""
+    return Checkpoint()
+
+
 @pytest.fixture
-async def server(tmp_path):
+async def server(tmp_path, checkpoint):
     """A fresh engine with the probe nodes, in this process, without a token."""
-    async with serve(tmp_path) as running:
+    async with serve(tmp_path, checkpoint) as running:
         yield running
 
 
@@ -248,6 +256,20 @@ async def owner(engine):
     user = User(engine.url, engine.token)
     yield user
     await user.close()
+
+
+@pytest.fixture
+async def owner_of():
+    """A function that connects a client to an engine process."""
+    users = []
+
+    async def connect(engine):
+        users.append(User(engine.url, engine.token))
+        return users[-1]
+
+    yield connect
+    for user in users:
+        await user.close()
 
 
 @pytest.fixture

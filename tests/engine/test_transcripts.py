@@ -153,9 +153,9 @@ class Replay:
         conn = row["conn"]
         late = next((r for r in self._received_after(position, conn) if not is_status(r)), None)
         if late is not None and late["data"].get("data") == {"node": "2"}:
-            await until(lambda: self.server.node == "2")
+            await self.user.until(lambda: self.server.node == "2")
         else:
-            await until(lambda: self.server.server.queue.remaining() == 0)
+            await self.user.until(lambda: self.server.server.queue.remaining() == 0)
         self.recorded[conn] = []
         client_id = row["data"]["url"].partition("clientId=")[2]
         self.sockets[conn] = await self.user.connect(client_id)
@@ -222,9 +222,9 @@ class Replay:
                 queue = (await self.user.get("/queue"))[1]
                 return [item[1] for item in queue["queue_running"]] == running
 
-            await until(third_runs)
+            await self.user.until(third_runs)
         if request.get("json") == {"free_memory": True} and self.name == "ws_free_logs":
-            await until(lambda: self.server.server.queue.remaining() == 0)
+            await self.user.until(lambda: self.server.server.queue.remaining() == 0)
 
     def _sped_up(self, body):
         speed = SPEED.get(self.name, USUAL_SPEED)
@@ -256,7 +256,7 @@ class Replay:
         for conn, socket in self.sockets.items():
             count = len(self.recorded[conn])
             try:
-                await until(lambda s=socket, n=count: len(counted(s)) >= n, timeout=10)
+                await self.user.until(lambda s=socket, n=count: len(counted(s)) >= n, timeout=10)
             except AssertionError:
                 await self._compare_socket(conn)
 
@@ -271,7 +271,7 @@ class Replay:
             return collapsed([token(frame, seen) for frame in frames])
 
         try:
-            await until(lambda: got() == wanted, timeout=5)
+            await self.user.until(lambda: got() == wanted, timeout=5)
         except AssertionError:
             assert got() == wanted, conn
 
@@ -285,18 +285,6 @@ class Replay:
         if self.name != "ws_late_and_reconnect" or conn != "C" or not isinstance(frame, dict):
             return False
         return frame["data"].get("prompt_id") in list(self.ids.values())[1:]
-
-
-async def until(condition, what="condition", timeout=20.0):
-    deadline = asyncio.get_running_loop().time() + timeout
-    while True:
-        value = condition()
-        if asyncio.iscoroutine(value):
-            value = await value
-        if value:
-            return value
-        assert asyncio.get_running_loop().time() < deadline, f"timeout: {what}"
-        await asyncio.sleep(0.005)
 
 
 def is_status(row):
