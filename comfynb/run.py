@@ -22,14 +22,21 @@ from collections.abc import (
     Collection,
     Generator,
     Iterable,
+    Mapping,
 )
 from dataclasses import replace
 from typing import Any
 
-from comfynb import loop
+from comfynb import loop, stores
 from comfynb.backends.base import Event, Preview, Progress, Released, Started, Warned
 from comfynb.cells import Cell
-from comfynb.errors import ComfynbError, LogWriteError, ServerGoneError
+from comfynb.errors import (
+    AccessDeniedError,
+    ComfynbError,
+    LogWriteError,
+    NotComfyUIError,
+    ServerGoneError,
+)
 from comfynb.keyframes import ENDED, Failure, Keyframe, Status
 from comfynb.lanes import Lane, Slot, Work
 from comfynb.log import Store
@@ -84,9 +91,16 @@ class Run:
         self._sent: dict[str, int] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._results = Results(self.id, store, lane.label)
-        self._paused = self._cancelled = self._feeding = False
-        self._all_made = asyncio.Event()
-        lane.hold()
+        self._open = {cell.index for cell in plan.cells}
+        self._unwanted: set[int] = set()
+        self._paused = self._feeding = False
+        self._all_ended = asyncio.Event()
+        stores.hold_again(store)
+        try:
+            lane.hold()
+        except BaseException:
+            stores.let_go(store)
+            raise
         self._work_task = loop.start(self._work())
 
     # -- public: observing
@@ -214,10 +228,10 @@ class Run:
                 await loop.in_worker(self._store.add_run, self._results.record(self.plan))
                 self._feeding = True
                 self._lane.add(self)
-                await self._all_made.wait()
+                await self._all_ended.wait()
         except ComfynbError as exc:
             self.error = exc
-            self._end_open("failed", Failure(_kind(exc), str(exc)))
+            self._end_open("failed", _failure(exc))
         except asyncio.CancelledError:
             self._end_open("cancelled", Failure("cancelled", "cancelled before it was begun"))
         except Exception as exc:
@@ -228,6 +242,7 @@ class Run:
         finally:
             self._lane.remove(self)
             self._lane.let_go()
+            stores.let_go(self._store)
             share.leave()
             self._states.end()
 
@@ -239,6 +254,8 @@ class Run:
         for cell in self.plan.cells:
             if cell.key in found:
                 self._give(cell, shared(cell, found[cell.key]))
+            elif cell.index in self._unwanted:
+                self._give(cell, self._results.unmade(cell, "cancelled", _CANCELLED))
             else:
                 self._todo.append(cell)
 
@@ -246,13 +263,12 @@ class Run:
 
     def take(self) -> Work | None:
         """Give the lane the next cell; see `lanes.Feed`."""
-        while self._todo and not self._paused and not self._cancelled:
+        while self._todo and not self._paused:
             cell = self._todo.popleft()
             share = making(self._store)
             made = None if self._force else share.made(cell.key)
             if made is not None:
                 self._give(cell, shared(cell, made))
-                self._check_all_made()
             elif share.in_flight(cell.key) is not None:
                 self._tasks[cell.index] = asyncio.create_task(self._join(cell))
             else:
@@ -268,13 +284,19 @@ class Run:
             if keyframe is not None and keyframe.status in ("done", "failed"):
                 self._give(cell, shared(cell, keyframe))
             else:
-                self._todo.appendleft(cell)
-                self._lane.wake()
+                self._put_back(cell)
         except asyncio.CancelledError:
             self._give(cell, self._results.unmade(cell, "cancelled", _CANCELLED))
         finally:
             self._tasks.pop(cell.index, None)
-            self._check_all_made()
+            self._lane.wake()
+
+    def _put_back(self, cell: Cell) -> None:
+        """It is to be made after all: next, unless it was cancelled meanwhile."""
+        if cell.index in self._unwanted:
+            self._give(cell, self._results.unmade(cell, "cancelled", _CANCELLED))
+        else:
+            self._todo.appendleft(cell)
 
     async def _make(self, cell: Cell, slot: Slot) -> None:
         """Make one cell; whatever happens, it ends or goes back to the queue."""
@@ -285,18 +307,16 @@ class Run:
         try:
             keyframe = await self._attempt(cell, slot)
             if keyframe is None:
-                self._todo.appendleft(cell)
+                self._put_back(cell)
             else:
                 self._give(cell, keyframe)
         except asyncio.CancelledError:
             keyframe = self._results.unmade(cell, "cancelled", _CANCELLED)
             self._give(cell, keyframe)
-        except ServerGoneError as exc:
-            failure = Failure("server_gone", str(exc), hint="start it again, then retry")
-            await self._give_up(cell, failure)
-        except LogWriteError as exc:
-            failure = Failure("log_write", str(exc), hint=_LOG_HINT)
-            await self._give_up(cell, failure)
+        except (ServerGoneError, LogWriteError) as exc:
+            await self._give_up(cell, _failure(exc))
+        except ComfynbError as exc:
+            self._give(cell, self._results.unmade(cell, "failed", _failure(exc)))
         except Exception as exc:
             logger.exception("a cell stopped on an error of comfynb's own")
             keyframe = self._results.unmade(cell, "failed", Failure("internal", repr(exc)))
@@ -306,7 +326,6 @@ class Run:
             making(self._store).end(cell.key, keyframe)
             slot.free()
             self._lane.wake()
-            self._check_all_made()
 
     async def _attempt(self, cell: Cell, slot: Slot) -> Keyframe | None:
         """Send a cell and keep what comes; None: its server lost it, once more."""
@@ -321,7 +340,7 @@ class Run:
             scene=cell.scene.id,
             server=self._lane.label,
         )
-        if self._cancelled:
+        if cell.index in self._unwanted:
             return self._results.unmade(cell, "cancelled", _CANCELLED)
         self._states.change(cell.index, status="submitted")
         self._sent[prompt_id] = cell.index
@@ -332,7 +351,7 @@ class Run:
         finally:
             self._sent.pop(prompt_id, None)
         attempts = self._lost[cell.index] = self._lost.get(cell.index, 0) + 1
-        if outcome.status == "lost" and attempts < ATTEMPTS and not self._cancelled:
+        if outcome.status == "lost" and attempts < ATTEMPTS:
             self._states.change(cell.index, status="queued", preview=None, step=None)
             return None
         return await loop.in_worker(self._results.keep, cell, prompt_id, outcome, warned, begun)
@@ -358,6 +377,9 @@ class Run:
     def _give(self, cell: Cell, keyframe: Keyframe, *, listed: bool = True) -> None:
         """The keyframe is durable (or there is nothing to keep): tell everybody."""
         self._states.finish(cell.index, keyframe, listed=listed)
+        self._open.discard(cell.index)
+        if not self._open:
+            self._all_ended.set()
         if keyframe.status == "done":
             for output in keyframe.outputs:
                 loop.later(_make_thumbnail, self._store, output.sha256)
@@ -380,22 +402,17 @@ class Run:
                 cell = state.cell
                 self._give(cell, self._results.unmade(cell, status, failure), listed=False)
 
-    def _check_all_made(self) -> None:
-        if not self._todo and not self._tasks:
-            self._all_made.set()
-
     async def _cancel(self, scenes: set[str] | None) -> None:
         if self.ended:
             return
-        if scenes is None:
-            self._cancelled = True
-            if not self._feeding:
-                self._work_task.cancel()
-                await self._states.until_ended()
-                return
         wanted = {
             cell.index for cell in self.plan.cells if scenes is None or cell.scene.id in scenes
         }
+        self._unwanted |= wanted  # also those that are on their way from one place to the next
+        if scenes is None and not self._feeding:
+            self._work_task.cancel()
+            await self._states.until_ended()
+            return
         for cell in [cell for cell in self._todo if cell.index in wanted]:
             self._todo.remove(cell)
             self._give(cell, self._results.unmade(cell, "cancelled", _CANCELLED))
@@ -408,19 +425,27 @@ class Run:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._check_all_made()
         if scenes is None:
             await self._states.until_ended()
 
 
-_LOG_HINT = "mend that, then retry; what was drawn meanwhile is still on the server"
 _CANCELLED = Failure("cancelled", "cancelled before it was made")
 
+_KINDS: Mapping[type[ComfynbError], tuple[str, str]] = {
+    ServerGoneError: ("server_gone", "start it again, then retry"),
+    LogWriteError: (
+        "log_write",
+        "mend that, then retry; what was drawn meanwhile is still on the server",
+    ),
+    AccessDeniedError: ("access_denied", "connect again with what the server wants"),
+    NotComfyUIError: ("not_comfyui", "look at what answers there, then retry"),
+}
+"""Kind and hint of the failures that errors become."""
 
-def _kind(error: ComfynbError) -> str:
-    return {"ServerGoneError": "server_gone", "LogWriteError": "log_write"}.get(
-        type(error).__name__, "not_started"
-    )
+
+def _failure(error: ComfynbError) -> Failure:
+    kind, hint = _KINDS.get(type(error), ("not_started", ""))
+    return Failure(kind, str(error), hint=hint)
 
 
 def _make_thumbnail(store: Store, sha256: str) -> None:

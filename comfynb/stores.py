@@ -14,12 +14,15 @@ import warnings
 from pathlib import Path
 from typing import Literal
 
+from comfynb.errors import ClosedError
 from comfynb.log import Log, MemoryStore, Store
 
 DEFAULT_LOG = Path("comfynb-log")
 
 _lock = threading.RLock()  # re-entrant: a garbage collection may let go while we hold it
 _held: dict[Store, int] = {}
+_lent: set[Store] = set()
+"""Those that a user opened: the user's to close."""
 
 
 def hold(log: str | Path | Log | Literal[False] | None) -> Store:
@@ -32,7 +35,9 @@ def hold(log: str | Path | Log | Literal[False] | None) -> Store:
         LogError: The log cannot be used.
     """
     if log is False:
-        return MemoryStore()
+        memory = MemoryStore()
+        _held[memory] = 1
+        return memory
     if isinstance(log, Log):
         folder = Path(log.folder)
     else:
@@ -43,9 +48,22 @@ def hold(log: str | Path | Log | Literal[False] | None) -> Store:
                 _held[store] += 1
                 return store
         store = log if isinstance(log, Log) else Log(folder)
-        # A log that the user opened is the user's to close.
-        _held[store] = 2 if isinstance(log, Log) else 1
+        if store is log:
+            _lent.add(store)
+        _held[store] = 1
         return store
+
+
+def hold_again(store: Store) -> None:
+    """Hold a store that somebody holds: it stays open until this is let go of too.
+
+    Raises:
+        ClosedError: Its last user has let go of it.
+    """
+    with _lock:
+        if store not in _held:
+            raise ClosedError("the log of this studio was closed; connect again")
+        _held[store] += 1
 
 
 def _default_folder() -> Path:
@@ -65,14 +83,16 @@ def _default_folder() -> Path:
 
 
 def let_go(store: Store) -> None:
-    """Say that the caller needs it no more; the last one closes it."""
+    """Say that the caller needs it no more; the last one closes it, but for a user's own log."""
     with _lock:
-        left = _held.get(store, 1) - 1
-        if left > 0:
-            _held[store] = left
+        _held[store] -= 1
+        if _held[store]:
             return
-        _held.pop(store, None)
-    store.close()
+        del _held[store]
+        lent = store in _lent
+        _lent.discard(store)
+    if not lent:
+        store.close()
 
 
 def say(text: str) -> None:
