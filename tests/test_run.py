@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from support import scenes, until
+from support import scenes, studio_on, until
 
 import comfynb
+from comfynb.testing import Fail, FaultProxy
 
 
 @pytest.fixture
@@ -97,3 +98,43 @@ async def test_retry_makes_exactly_what_is_missing(studio):
     again = run.retry()
     assert [state.cell.index for state in again.state.cells] == [2]
     assert [k.status for k in await again] == ["failed"]
+
+
+async def test_a_cell_that_its_server_lost_is_sent_once_more(engine, flow, tmp_path):
+    """The second of two waits on the server when a stranger deletes it from the queue."""
+    with studio_on(engine.url, workflow=flow, log=tmp_path / "log", silence=0.1) as studio:
+        run = studio.run(scenes(2, **{"Guard.seconds": 0.4}))
+        await until(lambda: len(engine.prompts()) == 2)
+        engine.post("/queue", {"clear": True})
+        assert [k.status for k in await run] == ["done"] * 2
+
+
+async def test_a_scene_that_is_cancelled_at_once_is_not_made(studio):
+    run = studio.run(scenes(4, **{"Guard.seconds": 0.1}))
+    await run.cancel({"scene-1", "scene-3"})
+    keyframes = await run
+    assert [k.status for k in keyframes] == ["cancelled", "done", "cancelled", "done"]
+
+
+async def test_every_cell_of_a_cancelled_run_ends_whenever_the_cancel_comes(studio):
+    for turn in range(30):
+        run = studio.run(scenes(3), force=True)
+        for _ in range(turn):
+            await asyncio.sleep(0.002)
+        await run.cancel()
+        state = run.state
+        assert state.ended
+        assert all(cell.keyframe is not None for cell in state.cells), state.counts
+        given = [keyframe async for keyframe in run]
+        assert {k.id for k in given} >= {k.id for k in run.result() if k.ok}
+
+
+async def test_access_that_is_withdrawn_on_the_way_is_a_failed_keyframe(engine, flow, tmp_path):
+    with FaultProxy(engine.url) as proxy:
+        proxy.add(Fail("POST /prompt", nth=2, status=401, accepted=False))
+        with comfynb.connect(proxy.url, workflow=flow, log=tmp_path / "log") as studio:
+            keyframes = await studio.run(scenes(3))
+    assert sorted(k.status for k in keyframes) == ["done", "done", "failed"]
+    (failed,) = [k for k in keyframes if not k.ok]
+    assert failed.error.kind == "access_denied"
+    assert "401" in failed.error.message
