@@ -11,6 +11,8 @@ ComfyUI. It imports nothing of the client and the client imports nothing of it.
     report      what the clients of a prompt are told, in ComfyUI's order
     queue, worker            prompts wait, one thread runs them, history remembers
     messages, sockets        the frames of /ws, and one bounded queue per socket
-    files, pictures          folders and names; arrays to PNG, JPEG and back
-    server, access, process  the routes; Origin, Host and token; start, ownership, end
+    files, transfer          folders and names; /view and /upload
+    pictures                 arrays to PNG, JPEG and back
+    server, stats, access    the routes; what /system_stats says; Origin, Host and token
+    process                  start, ownership, end
 """

@@ -50,7 +50,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address")
     parser.add_argument(
         "--token",
-        default=os.environ.get(TOKEN_VARIABLE),
+        default=os.environ.get(TOKEN_VARIABLE) or None,
         help=f"wanted as bearer token; default: ${TOKEN_VARIABLE}, else a random one; "
         "empty: none is wanted",
     )

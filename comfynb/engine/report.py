@@ -139,8 +139,9 @@ class Report:
         self._private(kind, data)
 
     def _private(self, kind: str, data: dict[str, Any]) -> None:
+        text = messages.event(kind, data)  # also without a client: what cannot be said is an error
         if self.job.client_id is not None:
-            self._sockets.send(Frame(messages.event(kind, data)), self.job.client_id)
+            self._sockets.send(Frame(text), self.job.client_id)
 
     def _public(self, frame: Frame) -> None:
         client_id = self.job.client_id

@@ -8,27 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
-from comfynb._version import __version__
 from comfynb.engine import access, messages, transfer
 from comfynb.engine.execute import Checkpoint, Executor
 from comfynb.engine.files import Files
 from comfynb.engine.queue import Chores, Job, PromptQueue, now_ms
 from comfynb.engine.registry import Registry
 from comfynb.engine.sockets import Client, Frame, Sockets
+from comfynb.engine.stats import system_stats
 from comfynb.engine.transfer import TROUBLE
 from comfynb.engine.validate import RefusedPromptError, error, validate
 from comfynb.engine.worker import Worker, status, tell_status
-
-COMFYUI_VERSION = "0.3.75"
-"""The version whose protocol this is."""
 
 MAX_BODY = 100 * 2**20
 """Bytes of a request's body; larger ones are answered 413."""
@@ -121,31 +116,7 @@ class Server:
     # Information
 
     async def _system_stats(self, _request: web.Request) -> web.Response:
-        total, free = _memory()
-        system = {
-            "os": os.name,
-            "ram_total": total,
-            "ram_free": free,
-            "comfyui_version": COMFYUI_VERSION,
-            "required_frontend_version": None,
-            "installed_templates_version": None,
-            "required_templates_version": None,
-            "python_version": sys.version,
-            "pytorch_version": "none",
-            "embedded_python": False,
-            "argv": ["comfynb.engine"],
-            "comfynb_engine": __version__,
-        }
-        device = {
-            "name": "cpu",
-            "type": "cpu",
-            "index": None,
-            "vram_total": total,
-            "vram_free": free,
-            "torch_vram_total": total,
-            "torch_vram_free": free,
-        }
-        return web.json_response({"system": system, "devices": [device]})
+        return web.json_response(system_stats())
 
     async def _features(self, _request: web.Request) -> web.Response:
         return web.json_response(FEATURES)
@@ -297,31 +268,11 @@ class Server:
         self._sockets.add(client_id, client)
         sending = asyncio.create_task(client.send_all())
         try:
-            await _listen(socket, client)
+            await client.listen(FEATURES)
         finally:
             self._sockets.remove(client_id, client)
             sending.cancel()
         return socket
-
-
-async def _listen(socket: web.WebSocketResponse, client: Client) -> None:
-    """Read until the socket closes; the first JSON object may negotiate features."""
-    first = True
-    async for message in socket:
-        if message.type is not WSMsgType.TEXT or not first:
-            continue
-        try:
-            data = json.loads(message.data)
-        except ValueError:
-            continue
-        if not isinstance(data, dict):
-            continue
-        first = False
-        if data.get("type") == "feature_flags":
-            flags = data.get("data")
-            if isinstance(flags, dict):
-                client.metadata = flags.get("supports_preview_metadata") is True
-            client.put(Frame(messages.event("feature_flags", FEATURES)))
 
 
 async def _json(request: web.Request, kind: type | None = None) -> Any:
@@ -339,12 +290,3 @@ def _iterable(value: Any) -> Any:
     if not isinstance(value, list | str | dict):
         raise web.HTTPInternalServerError(text=TROUBLE)
     return value
-
-
-def _memory() -> tuple[int, int]:
-    """Return total and free bytes of memory, 0 where the system does not tell."""
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 0, 0

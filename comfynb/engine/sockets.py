@@ -9,18 +9,24 @@ progress and previews first, which are worth nothing when late; one far behind i
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from aiohttp import web
+from aiohttp import WSMsgType, web
+
+from comfynb.engine.messages import event
 
 LOSSY_BACKLOG = 8 * 2**20
 """Bytes waiting for a socket from which on progress and previews are left out."""
 MAX_BACKLOG = 256 * 2**20
 """Bytes waiting for a socket at which it is cut off; its client reconnects and asks again."""
+
+CLOSE_WITHIN = 1.0
+"""Seconds that sockets have to take leave when the server stops."""
 
 EVERYBODY: Final = object()
 """Address of a frame for all sockets, those that connect under no prompt's client id included."""
@@ -74,6 +80,25 @@ class Client:
             log.warning("a client does not read its socket: cut off")
             self._waiting.clear()
             self.hang_up()
+
+    async def listen(self, features: Mapping[str, object]) -> None:
+        """Read until the socket closes; the first JSON object may negotiate features."""
+        negotiable = True
+        async for message in self.socket:
+            if message.type is not WSMsgType.TEXT or not negotiable:
+                continue
+            try:
+                data = json.loads(message.data)
+            except ValueError:
+                continue
+            if not isinstance(data, dict):
+                continue
+            negotiable = False
+            if data.get("type") == "feature_flags":
+                flags = data.get("data")
+                if isinstance(flags, dict):
+                    self.metadata = flags.get("supports_preview_metadata") is True
+                self.put(Frame(event("feature_flags", features)))
 
     async def send_all(self) -> None:
         """Send what is queued, for ever; returns when the socket is gone or hopelessly behind."""
@@ -145,9 +170,17 @@ class Sockets:
             del self._by_id[client_id]
 
     async def close(self) -> None:
-        """Close all sockets, as "going away"."""
-        for client in list(self._clients):
-            await client.socket.close(code=1001, message=b"server stops")
+        """Close all sockets as "going away"; those that do not answer soon are cut off."""
+        goodbyes = [
+            asyncio.create_task(client.socket.close(code=1001, message=b"server stops"))
+            for client in self._clients
+        ]
+        if goodbyes:
+            _, late = await asyncio.wait(goodbyes, timeout=CLOSE_WITHIN)
+            for goodbye in late:
+                goodbye.cancel()
+        for client in self._clients:
+            client.hang_up()
 
     def _flush(self) -> None:
         self._flushing = False

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comfynb.engine.files import Files
-from comfynb.engine.order import upstream
 from comfynb.engine.registry import Input, Node, Registry
 
 LONGEST_QUOTED_LIST = 20
@@ -90,7 +89,7 @@ def validate(
             continue
         own = check.reasons.get(output, [])
         details += [f"{reason['message']}: {reason['details']}" for reason in own]
-        for node_id in [output, *_reachable(graph, registry, output)]:
+        for node_id in check.behind(output):
             if reasons := check.reasons.get(node_id):
                 entry = node_errors.setdefault(
                     node_id,
@@ -127,23 +126,6 @@ def _outputs(graph: dict[str, Any], registry: Registry, targets: Sequence[str] |
     return outputs
 
 
-def _reachable(graph: dict[str, Any], registry: Registry, output: str) -> list[str]:
-    """Return what an output depends on, as far as its links lead anywhere."""
-    sound = {
-        node_id: {
-            **entry,
-            "inputs": {
-                name: value
-                for name, value in entry.get("inputs", {}).items()
-                if not isinstance(value, list)
-                or (len(value) == 2 and isinstance(value[0], str) and value[0] in graph)
-            },
-        }
-        for node_id, entry in graph.items()
-    }
-    return upstream(sound, registry, output)
-
-
 @dataclass
 class _Check:
     """The walk from outputs to inputs; each node is checked once."""
@@ -153,6 +135,7 @@ class _Check:
     files: Files
     reasons: dict[str, list[Error]] = field(default_factory=dict)
     _valid: dict[str, bool] = field(default_factory=dict)
+    _sources: dict[str, list[str]] = field(default_factory=dict)
 
     def output(self, node_id: str) -> bool:
         """Check an output node and all that it needs."""
@@ -163,6 +146,17 @@ class _Check:
                 node_id, "exception_during_validation", "Exception when validating node", problem
             )
             return False
+
+    def behind(self, output: str) -> list[str]:
+        """Return an output node and all that were checked because of it, each once."""
+        found = {output: None}
+        waiting = [output]
+        while waiting:
+            for source in self._sources.get(waiting.pop(), ()):
+                if source not in found:
+                    found[source] = None
+                    waiting.append(source)
+        return list(found)
 
     def _node(self, node_id: str) -> bool:
         if node_id in self._valid:
@@ -185,7 +179,7 @@ class _Check:
                         )
                     )
             elif isinstance(given[item.name], list):
-                valid &= self._link(item, given[item.name], reasons)
+                valid &= self._link(node_id, item, given[item.name], reasons)
             else:
                 self._literal(node, item, given, reasons)
         if node.check is not None:
@@ -205,7 +199,7 @@ class _Check:
         self._valid[node_id] = valid and not reasons
         return self._valid[node_id]
 
-    def _link(self, item: Input, link: list[Any], reasons: list[Error]) -> bool:
+    def _link(self, node_id: str, item: Input, link: list[Any], reasons: list[Error]) -> bool:
         """Check a linked input; False if the node behind it is not valid."""
         about = {"input_name": item.name, "input_config": item.spec(self.files)}
         if len(link) != 2:
@@ -234,6 +228,7 @@ class _Check:
                 )
             )
             return True
+        self._sources.setdefault(node_id, []).append(source)
         try:
             return self._node(source)
         except Exception as problem:  # noqa: BLE001 - as above

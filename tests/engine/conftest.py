@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import importlib.util
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -144,8 +145,8 @@ class User:
         return await self.finished(prompt_id)
 
     async def close(self):
-        for socket in self._sockets:
-            await socket.close()
+        for opened in self._sockets:
+            await opened.close()
         await self.http.close()
 
 
@@ -229,11 +230,11 @@ class EngineProcess:
 
 @pytest.fixture
 def start_engine():
-    """A function that starts an engine process; all are ended with the test."""
+    """A function that starts an engine process with the probe nodes; all end with the test."""
     started = []
 
     def start(*arguments):
-        engine = EngineProcess(*arguments)
+        engine = EngineProcess(*PROBES, *arguments)
         started.append(engine)
         return engine
 
@@ -242,10 +243,13 @@ def start_engine():
         engine.end()
 
 
+PROBES = ("--nodes", str(HERE / "probe_nodes.py"))
+
+
 @pytest.fixture(scope="session")
 def engine():
     """An engine process with the probe nodes, shared by all tests of a session."""
-    engine = EngineProcess("--nodes", str(HERE / "probe_nodes.py"))
+    engine = EngineProcess(*PROBES)
     yield engine
     assert engine.end() == 0
 
@@ -270,6 +274,32 @@ async def owner_of():
     yield connect
     for user in users:
         await user.close()
+
+
+@pytest.fixture
+def stuck_socket():
+    """A function that opens a /ws connection which never reads (blocks until it is open)."""
+    opened = []
+
+    def connect(url, client_id, token=""):
+        stuck = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
+        opened.append(stuck)
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        lines = [
+            f"GET /ws?clientId={client_id} HTTP/1.1",
+            "Host: x",
+            f"Authorization: Bearer {token}",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        ]
+        stuck.sendall("\r\n".join([*lines, "", ""]).encode())
+        assert stuck.recv(12) == b"HTTP/1.1 101"
+
+    yield connect
+    for stuck in opened:
+        stuck.close()
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 import math
 
+import pytest
+
 from comfynb.engine.nodes import builtin
 from comfynb.engine.order import Order, upstream
 from comfynb.engine.queue import MAX_HISTORY, Job, Outcome, PromptQueue
@@ -156,11 +158,12 @@ async def test_outputs_before_an_error_are_in_the_history(user):
     assert data["current_inputs"]["message"] == ["boom"]
 
 
-async def test_a_result_that_json_cannot_hold_is_an_error_of_its_node(server, user, graphs):
+@pytest.mark.parametrize("client", [{}, {"client_id": "me"}])
+async def test_a_result_that_json_cannot_hold_is_an_error_of_its_node(server, user, graphs, client):
     server.server.registry.add(
         Node("Odd", lambda call: NodeResult(ui={"x": object()}), output_node=True)
     )
-    entry = await user.run({"1": node("Odd")}, client_id="me")
+    entry = await user.run({"1": node("Odd")}, **client)
     kind, data = entry["status"]["messages"][-1]
     assert (kind, data["exception_type"]) == ("execution_error", "TypeError")
     assert (await user.run(graphs.image()))["status"]["status_str"] == "success"

@@ -138,6 +138,16 @@ async def test_it_ends_in_the_middle_of_a_picture(start_engine, graphs, owner_of
     assert time.monotonic() - began < 5
 
 
+async def test_it_ends_though_a_client_does_not_read(start_engine, owner_of, stuck_socket):
+    engine = start_engine()
+    user = await owner_of(engine)
+    stuck_socket(engine.url, "stuck", engine.token)
+    noise = {"class_type": "ProbeNoise", "inputs": {"size": 1500, "batch": 1, "seed": 1}}
+    send = {"class_type": "SaveImageWebsocket", "inputs": {"images": ["1", 0]}}
+    await user.run({"1": noise, "2": send}, client_id="stuck")  # 6 MB that stay in the server
+    assert await asyncio.to_thread(engine.end) == 0
+
+
 def test_standing_alone_it_says_in_words_how_to_connect(tmp_path):
     with started_in(tmp_path, "--token", "secret-word", owned=False) as engine:
         assert "listens on http://127.0.0.1:" in engine.first_line
@@ -178,6 +188,11 @@ def test_the_token_may_come_from_the_environment(monkeypatch):
     assert parse([]).token == "from-outside"
     assert parse(["--token", "given"]).token == "given"
     assert parse(["--no-token"]).token == ""
+
+
+def test_an_empty_variable_does_not_open_the_engine(monkeypatch):
+    monkeypatch.setenv("COMFYNB_ENGINE_TOKEN", "")
+    assert len(parse([]).token) >= 24
 
 
 def test_a_port_in_use_is_named_and_leaves_nothing(start_engine, tmp_path):

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket as sockets
 
 import aiohttp
 import pytest
@@ -55,20 +54,11 @@ async def test_frames_larger_than_any_default_limit_arrive(user):
     assert len(socket.frames()[0]) > 4 * 2**20
 
 
-async def test_a_reader_that_stopped_delays_nobody(server, user, graphs):
-    stuck = sockets.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))
-    stuck.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
-    stuck.sendall(
-        b"GET /ws?clientId=stuck HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade"
-        b"\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-    try:
-        assert await asyncio.to_thread(stuck.recv, 12) == b"HTTP/1.1 101"
-        quick = await user.connect("quick")
-        await user.run(pictures(1024, 6), client_id="stuck")
-        await asyncio.wait_for(user.run(graphs.image(), quick, client_id="quick"), 5)
-    finally:
-        stuck.close()
+async def test_a_reader_that_stopped_delays_nobody(server, user, graphs, stuck_socket):
+    await asyncio.to_thread(stuck_socket, server.url, "stuck")
+    quick = await user.connect("quick")
+    await user.run(pictures(1024, 6), client_id="stuck")
+    await asyncio.wait_for(user.run(graphs.image(), quick, client_id="quick"), 5)
 
 
 async def test_a_slow_socket_loses_previews_first_and_results_never(monkeypatch):
