@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
+from functools import partial
 
 from comfynb import loop
 from comfynb.cells import Cell
 from comfynb.errors import ClosedError
 from comfynb.keyframes import EMPTY, ENDED, MADE, Keyframe, Status
 from comfynb.log import Log, RunRecord
+from comfynb.loop import Signal
 from comfynb.run import Run
 from comfynb.scenes import Storyboard
 from comfynb.states import Changes, Snapshot, States
@@ -32,6 +34,7 @@ class Board:
         *,
         keyframes: Mapping[int, Keyframe] | None = None,
         start: StartRun | None = None,
+        title: str = "",
     ) -> None:
         """Lay the cells out; nothing runs yet.
 
@@ -39,14 +42,21 @@ class Board:
             cells: In order.
             keyframes: What there is already, by index of the cell.
             start: How runs are started; None: there is no server, as for an opened log.
+            title: What to call it.
         """
+        self.title = title
         self._states = States(list(cells))
         self._start = start
         self._following: set[asyncio.Task[None]] = set()
+        self._open: set[Run] = set()  # those whose last word has not been copied yet
+        self._copied = Signal()
+        self._given: list[Keyframe] = []  # in order of completion
         self.runs: list[Run] = []
         for state in self._states.snapshot().cells:
             if keyframes and state.cell.index in keyframes:
-                self._states.refresh(state.cell, keyframes[state.cell.index])
+                keyframe = keyframes[state.cell.index]
+                self._states.refresh(state.cell, keyframe)
+                self._given.append(keyframe)
 
     @classmethod
     def of_run(cls, record: RunRecord, keyframes: Iterable[Keyframe]) -> Board:
@@ -72,7 +82,7 @@ class Board:
         for keyframe in sorted(keyframes, key=lambda k: (k.status in MADE, k.created_at)):
             by_key[keyframe.key] = keyframe  # a picture wins over a later failure
         found = {cell.index: by_key[cell.key] for cell in cells if cell.key in by_key}
-        return cls(cells, keyframes=found)
+        return cls(cells, keyframes=found, title=storyboard.title)
 
     @classmethod
     def of_log(cls, log: Log, run: str | None = None) -> Board:
@@ -103,13 +113,62 @@ class Board:
         """Whether a run is feeding it."""
         return any(not run.ended for run in self.runs)
 
+    @property
+    def has_server(self) -> bool:
+        """Whether runs can be started; not so for an opened log."""
+        return self._start is not None
+
     def subscribe(self, since: int = 0) -> AsyncGenerator[Changes, None]:
         """Yield what changes, from any loop, until the board is closed."""
         return self._states.subscribe(since)
 
+    def changes(self, since: int = 0) -> Changes:
+        """Return what changed after a version, at this moment."""
+        return self._states.since(since)
+
+    async def keyframes(self) -> AsyncGenerator[Keyframe, None]:
+        """Yield what is here, then each keyframe as it comes, until no run is active.
+
+        In order of completion, from any loop; a cell that was made again comes again.
+        """
+        given = 0
+        while True:
+            await self._copied.until(partial(self._more, given))
+            idle = self._idle()  # before the length: what came before the end is seen
+            while given < len(self._given):
+                given += 1
+                yield self._given[given - 1]
+            if idle and given == len(self._given):
+                return
+
+    async def until_idle(self) -> None:
+        """Wait, on any loop, until no run is active and all that they made is here."""
+        await self._copied.until(self._idle)
+
+    def block_until_idle(self) -> None:
+        """Do as `until_idle`, but block the calling thread."""
+        self._copied.block_until(self._idle)
+
+    def result(self) -> list[Keyframe]:
+        """Return the keyframes so far, in the order of the cells.
+
+        Raises:
+            ComfynbError: What stopped the latest run before its cells could be tried.
+        """
+        if self.runs and self.runs[-1].error is not None:
+            raise self.runs[-1].error
+        return [state.keyframe for state in self.state.cells if state.keyframe is not None]
+
+    def _idle(self) -> bool:
+        return not self._open
+
+    def _more(self, given: int) -> bool:
+        return len(self._given) > given or self._idle()
+
     def attach(self, run: Run) -> None:
         """Show what a run makes of cells of this board."""
         self.runs = [old for old in self.runs if not old.ended] + [run]
+        self._open.add(run)
         loop.get().call_soon_threadsafe(self._follow, run)
 
     def _follow(self, run: Run) -> None:
@@ -118,9 +177,23 @@ class Board:
         task.add_done_callback(self._following.discard)
 
     async def _copy(self, run: Run) -> None:
-        async for changes in run.subscribe():
-            for state in changes.cells:
-                self._states.adopt(state)
+        paused = False
+        try:
+            async for changes in run.subscribe():
+                given = len(self._given)
+                for state in changes.cells:
+                    self._states.adopt(state)
+                    if state.keyframe is not None:
+                        self._given.append(state.keyframe)
+                if changes.paused != paused or changes.ended:
+                    # At a run's end too: whoever watches is to look again.
+                    paused = changes.paused and not changes.ended
+                    self._states.set_paused(paused)
+                if len(self._given) > given:
+                    self._copied.notify()
+        finally:
+            self._open.discard(run)
+            self._copied.notify()
 
     def begin(self, indices: Collection[int] | None = None, *, force: bool = False) -> Run:
         """Start a run over some cells.

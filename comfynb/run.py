@@ -28,7 +28,7 @@ from dataclasses import replace
 from typing import Any
 
 from comfynb import loop, stores
-from comfynb.backends.base import Event, Preview, Progress, Released, Started, Warned
+from comfynb.backends.base import Event, Line, Preview, Progress, Released, Started, Warned
 from comfynb.cells import Cell
 from comfynb.errors import (
     AccessDeniedError,
@@ -36,6 +36,7 @@ from comfynb.errors import (
     LogWriteError,
     NotComfyUIError,
     ServerGoneError,
+    WorkerDeadError,
 )
 from comfynb.keyframes import ENDED, Failure, Keyframe, Status
 from comfynb.lanes import Lane, Slot, Work
@@ -90,11 +91,13 @@ class Run:
         self._lost: dict[int, int] = {}
         self._sent: dict[str, int] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._joins: dict[int, asyncio.Task[None]] = {}
         self._results = Results(self.id, store, lane.label)
         self._open = {cell.index for cell in plan.cells}
         self._unwanted: set[int] = set()
         self._paused = self._feeding = False
         self._all_ended = asyncio.Event()
+        self._began, self._over = time.monotonic(), 0.0
         stores.hold_again(store)
         try:
             lane.hold()
@@ -114,6 +117,21 @@ class Run:
     def ended(self) -> bool:
         """Whether nothing will change any more."""
         return self._states.ended
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since it began; once ended, what it took."""
+        return (self._over or time.monotonic()) - self._began
+
+    @property
+    def server(self) -> str:
+        """Name of the server."""
+        return self._lane.label
+
+    @property
+    def line(self) -> Line:
+        """How the line to the server stands."""
+        return self._lane.backend.line
 
     def subscribe(self, since: int = 0) -> AsyncGenerator[Changes, None]:
         """Yield what changes, from any loop, until the end; see `States.subscribe`."""
@@ -244,6 +262,7 @@ class Run:
             self._lane.let_go()
             stores.let_go(self._store)
             share.leave()
+            self._over = time.monotonic()
             self._states.end()
 
     async def _from_log(self) -> None:
@@ -270,7 +289,7 @@ class Run:
             if made is not None:
                 self._give(cell, shared(cell, made))
             elif share.in_flight(cell.key) is not None:
-                self._tasks[cell.index] = asyncio.create_task(self._join(cell))
+                self._joins[cell.index] = asyncio.create_task(self._join(cell))
             else:
                 share.begin(cell.key)
                 return lambda slot: self._make(cell, slot)
@@ -288,7 +307,7 @@ class Run:
         except asyncio.CancelledError:
             self._give(cell, self._results.unmade(cell, "cancelled", _CANCELLED))
         finally:
-            self._tasks.pop(cell.index, None)
+            self._joins.pop(cell.index, None)
             self._lane.wake()
 
     def _put_back(self, cell: Cell) -> None:
@@ -350,6 +369,8 @@ class Run:
             )
         finally:
             self._sent.pop(prompt_id, None)
+        if cell.index in self._unwanted and outcome.status in ("cancelled", "lost"):
+            outcome = replace(outcome, status="cancelled", failure=_CANCELLED)  # by us
         attempts = self._lost[cell.index] = self._lost.get(cell.index, 0) + 1
         if outcome.status == "lost" and attempts < ATTEMPTS:
             self._states.change(cell.index, status="queued", preview=None, step=None)
@@ -388,11 +409,13 @@ class Run:
         """Nothing more can be made: this cell and all that wait fail at once."""
         rest, self._todo = [cell, *self._todo], deque()
         made = [self._results.unmade(left, "failed", failure) for left in rest]
-        if failure.kind != "log_write":
-            made = await loop.in_worker(self._results.keep_failures, made)
-        for left, keyframe in zip(rest, made, strict=True):
-            if self._states.of(left.index).status not in ENDED:
-                self._give(left, keyframe)
+        try:
+            if failure.kind != "log_write":
+                made = await loop.in_worker(self._results.keep_failures, made)
+        finally:  # they end, though nobody waits for their rows any more
+            for left, keyframe in zip(rest, made, strict=True):
+                if self._states.of(left.index).status not in ENDED:
+                    self._give(left, keyframe)
 
     def _end_open(self, status: Status, failure: Failure) -> None:
         """End what was never begun; the run's own error or its cancel says why."""
@@ -416,6 +439,9 @@ class Run:
         for cell in [cell for cell in self._todo if cell.index in wanted]:
             self._todo.remove(cell)
             self._give(cell, self._results.unmade(cell, "cancelled", _CANCELLED))
+        joins = [task for index, task in self._joins.items() if index in wanted]
+        for task in joins:
+            task.cancel()
         await self._lane.backend.cancel(
             [prompt_id for prompt_id, index in self._sent.items() if index in wanted]
         )
@@ -424,7 +450,7 @@ class Run:
             await asyncio.wait(tasks, timeout=CANCEL_GRACE)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *joins, return_exceptions=True)
         if scenes is None:
             await self._states.until_ended()
 
@@ -433,6 +459,7 @@ _CANCELLED = Failure("cancelled", "cancelled before it was made")
 
 _KINDS: Mapping[type[ComfynbError], tuple[str, str]] = {
     ServerGoneError: ("server_gone", "start it again, then retry"),
+    WorkerDeadError: ("worker_dead", "restart ComfyUI, then retry"),
     LogWriteError: (
         "log_write",
         "mend that, then retry; what was drawn meanwhile is still on the server",

@@ -127,11 +127,20 @@ class Outcome:
     fetch_ms: float | None = None
 
 
+Line = Literal["none", "connected", "reconnecting", "gone"]
+"""How the line to a server stands; "none": not opened yet, or closed."""
+
+
 class Backend(ABC):
     """Something that renders graphs."""
 
     label: str
     """Host and port, or "embedded engine"; never a token."""
+
+    @property
+    def line(self) -> Line:
+        """How the line to it stands, without asking it."""
+        return "none"
 
     @abstractmethod
     async def open(self) -> ServerInfo:

@@ -20,7 +20,7 @@ from importlib import resources
 from typing import Any
 
 from comfynb import loop
-from comfynb.backends.base import Backend, Listener, Outcome, ServerInfo
+from comfynb.backends.base import Backend, Line, Listener, Outcome, ServerInfo
 from comfynb.backends.comfyui import Address, ComfyUIBackend
 from comfynb.errors import EngineError, EngineMissingError, ServerGoneError
 
@@ -64,7 +64,11 @@ class EmbeddedBackend(Backend):
         self._opening = asyncio.Lock()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
 
-    async def open(self) -> ServerInfo:  # noqa: D102 - as Backend says
+    @property
+    def line(self) -> Line:  # noqa: D102 - as Backend says
+        return "none" if self._server is None else self._server.line
+
+    async def open(self) -> ServerInfo:  # noqa: D102
         async with self._opening:
             if not self._alive():
                 await self._end()
