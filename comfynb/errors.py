@@ -10,6 +10,7 @@
     │   ├── NotComfyUIError         somebody answers, but not a ComfyUI
     │   ├── AccessDeniedError       401 or 403: a token is missing or wrong
     │   ├── ServerGoneError         it was there and is gone                 (retryable)
+    │   │   └── WorkerDeadError     it answers, but runs nothing any more
     │   ├── ServerError             it answered with a fault of its own      (retryable)
     │   ├── PromptRejectedError     it refused a graph; becomes a failed keyframe
     │   ├── EngineMissingError      the embedded engine is not installed
@@ -29,10 +30,21 @@ carries a token: addresses are cleaned before they get here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class ComfynbError(Exception):
     """The root: catch this for anything comfynb raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the fields, whatever `__init__` takes: errors cross processes."""
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[ComfynbError], args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class SceneError(ComfynbError, ValueError):
@@ -140,6 +152,10 @@ class AccessDeniedError(BackendError):
 
 class ServerGoneError(BackendError):
     """The server was there and could not be reached again in time."""
+
+
+class WorkerDeadError(ServerGoneError):
+    """The server takes prompts and runs none: only a restart helps."""
 
 
 class ServerError(BackendError):

@@ -22,6 +22,8 @@ MAX_BYTES = 512 * 1024 * 1024
 
 _SHOWN = 300
 """Characters of a server's text that we quote."""
+_LISTED = 10
+"""Complaints about nodes that we quote."""
 
 
 class NotSentError(ServerUnreachableError):
@@ -133,7 +135,7 @@ class Http:
     def _parse(self, path: str, data: bytes) -> Any:
         try:
             return json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise NotComfyUIError(
                 f"{self._address.label} answered {path} with something that is not JSON "
                 f"({_shorten(data)!r}); is this the address of a ComfyUI?",
@@ -145,10 +147,8 @@ async def _bounded(response: httpx.Response) -> bytes:
     declared = response.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > MAX_BYTES:
         raise httpx.DecodingError(f"an answer of {declared} bytes is too large")
-    if declared:
-        return await response.aread()
     parts, size = [], 0
-    async for part in response.aiter_bytes():
+    async for part in response.aiter_bytes():  # unpacked: a small answer may grow
         size += len(part)
         if size > MAX_BYTES:
             raise httpx.DecodingError(f"an answer of more than {MAX_BYTES} bytes is too large")
@@ -162,7 +162,11 @@ def _reason(exc: Exception) -> str:
 
 
 def _shorten(data: bytes) -> str:
-    text = " ".join(data[: _SHOWN * 4].decode("utf-8", "replace").split())
+    return _cut(data[: _SHOWN * 4].decode("utf-8", "replace"))
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
@@ -174,15 +178,17 @@ def rejection(data: bytes, label: str) -> PromptRejectedError:
     """
     try:
         body = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = {}
     error = body.get("error") if isinstance(body, dict) else None
     error = error if isinstance(error, dict) else {"message": _shorten(data) or "no reason given"}
     nodes = node_errors(body.get("node_errors") if isinstance(body, dict) else None)
-    text = str(error.get("message") or "the graph was refused")
-    details = str(error.get("details") or "").strip()
+    text = _cut(str(error.get("message") or "the graph was refused"))
+    details = _cut(str(error.get("details") or ""))
     if nodes:
-        text += ": " + "; ".join(text for _, _, text in nodes)
+        text += ": " + "; ".join(complaint for _, _, complaint in nodes[:_LISTED])
+        if len(nodes) > _LISTED:
+            text += f"; and {len(nodes) - _LISTED} more"
     elif details:
         text += f" ({details})"
     node, node_type = (nodes[0][0], nodes[0][1]) if nodes else (None, None)
@@ -202,9 +208,10 @@ def node_errors(answer: object) -> list[tuple[str, str, str]]:
         if not isinstance(entry, dict):
             continue
         kind = str(entry.get("class_type") or "?")
-        for error in entry.get("errors") or ():
+        errors = entry.get("errors")
+        for error in errors if isinstance(errors, list) else ():
             if isinstance(error, dict):
-                text = str(error.get("message") or error.get("type") or "invalid")
-                details = str(error.get("details") or "").strip()
+                text = _cut(str(error.get("message") or error.get("type") or "invalid"))
+                details = _cut(str(error.get("details") or ""))
                 found.append((str(node), kind, f"{text} ({details})" if details else text))
     return found
