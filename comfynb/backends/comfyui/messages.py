@@ -135,7 +135,7 @@ Message = (
 def _text(data: Mapping[str, Any], key: str) -> str:
     value = data.get(key)
     if not isinstance(value, str | int):
-        raise MalformedMessageError(f"{key} is {value!r}")
+        raise MalformedMessageError(f"{key} is a {type(value).__name__}")
     return str(value)
 
 
@@ -146,7 +146,7 @@ def _maybe(data: Mapping[str, Any], key: str) -> str | None:
 def _number(data: Mapping[str, Any], key: str) -> float:
     value = data.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise MalformedMessageError(f"{key} is {value!r}")
+        raise MalformedMessageError(f"{key} is a {type(value).__name__}")
     return value
 
 
@@ -199,13 +199,17 @@ def parse_text(frame: str) -> Message | None:
     Raises:
         MalformedMessageError: If it is not what its type promises.
     """
-    try:
-        body = json.loads(frame)  # takes bare NaN, which ComfyUI writes
-    except ValueError as exc:
-        raise MalformedMessageError(f"not JSON: {exc}") from None
+    body = _json(frame)
     if not isinstance(body, dict) or not isinstance(body.get("type"), str):
         raise MalformedMessageError("no type")
     return parse_event(body["type"], body.get("data"))
+
+
+def _json(text: str | bytes) -> Any:
+    try:
+        return json.loads(text)  # takes bare NaN, which ComfyUI writes
+    except (ValueError, RecursionError) as exc:
+        raise MalformedMessageError(f"not JSON: {exc}") from None
 
 
 def parse_event(kind: str, data: object) -> Message | None:
@@ -232,12 +236,14 @@ def _plain_image(payload: bytes) -> ImageFrame:
 
 def _image_with_metadata(payload: bytes) -> ImageFrame:
     (length,) = struct.unpack_from(">I", payload)
-    meta = json.loads(payload[4 : 4 + length])
+    meta = _json(payload[4 : 4 + length])
+    if not isinstance(meta, dict) or length > len(payload) - 4:
+        raise MalformedMessageError("the metadata of a picture is no mapping, or cut off")
     mime = meta.get("image_type")
     return ImageFrame(
         _maybe(meta, "prompt_id"),
         _maybe(meta, "display_node_id") or _maybe(meta, "node_id"),
-        mime if mime in _FORMATS.values() else "image/jpeg",
+        mime if isinstance(mime, str) and mime in _FORMATS.values() else "image/jpeg",
         payload[4 + length :],
     )
 
@@ -255,5 +261,5 @@ def parse_binary(frame: bytes) -> ImageFrame | None:
         (kind,) = struct.unpack_from(">I", frame)
         parser = _BINARY.get(kind)
         return None if parser is None else parser(frame[4:])
-    except (struct.error, ValueError, AttributeError) as exc:
+    except struct.error as exc:
         raise MalformedMessageError(f"binary frame: {exc}") from None
