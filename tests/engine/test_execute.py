@@ -184,8 +184,9 @@ async def test_an_interrupt_of_an_idle_server_does_not_hit_the_next_prompt(user,
     assert entry["status"]["status_str"] == "success"
 
 
-async def test_lower_numbers_run_first_and_front_goes_before_all(user, graphs):
+async def test_lower_numbers_run_first_and_front_goes_before_all(server, user, graphs):
     blocker = await user.submit(graphs.slow())
+    await user.until(lambda: server.node == "2")
     names = {}
     for color, more in enumerate([{}, {"number": 2.5}, {"front": True}, {"front": True}, {}]):
         names[await user.submit(graphs.image(color), **more)] = color

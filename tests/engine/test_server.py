@@ -75,8 +75,9 @@ async def test_history_pages_run_from_oldest_to_newest(user, graphs):
     assert await page("max_items=-1&offset=0") == []
 
 
-async def test_a_deleted_prompt_is_neither_queued_nor_remembered(user, graphs):
+async def test_a_deleted_prompt_is_neither_queued_nor_remembered(server, user, graphs):
     blocker = await user.submit(graphs.slow())
+    await user.until(lambda: server.node == "2")
     waiting = await user.submit(graphs.image())
     await user.post("/queue", {"delete": [waiting, 5, None]})
     _, queue = await user.get("/queue")
