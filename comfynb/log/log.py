@@ -28,6 +28,7 @@ from comfynb.log import folder as files
 from comfynb.log import records
 from comfynb.log.base import Store
 from comfynb.log.blobs import Blobs, is_sha256
+from comfynb.log.peek import may_have
 from comfynb.log.records import RunRecord
 from comfynb.log.schema import LARGEST_ROW
 from comfynb.log.segments import SegmentWriter
@@ -172,7 +173,7 @@ class Log(Store):
         """
         found: dict[str, Keyframe] = {}
         wanted = list(keys)
-        if not wanted or not self.folder.is_dir():
+        if not wanted or not may_have(self.folder, wanted):
             return found
         from comfynb.log.views import find  # noqa: PLC0415 - DuckDB takes 0.1 s
 
