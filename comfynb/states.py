@@ -95,7 +95,8 @@ class States:
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         self._lock = threading.Lock()
-        self._signal = Signal()
+        self._changed = Signal()
+        self._cell_ended = Signal()  # its own: progress wakes nobody who waits for keyframes
         self._version = 0
         self._cells = {cell.index: CellState(cell) for cell in cells}
         self._recent: dict[int, None] = dict.fromkeys(self._cells)  # oldest change first
@@ -111,7 +112,7 @@ class States:
             if state.status in ENDED:
                 return
             self._put(index, replace(state, **values))
-        self._signal.notify()
+        self._changed.notify()
 
     def finish(self, index: int, keyframe: Keyframe, *, listed: bool = True) -> None:
         """End one cell.
@@ -127,20 +128,21 @@ class States:
             self._put(index, ended)
             if listed:
                 self._finished.append(keyframe)
-        self._signal.notify()
+        self._changed.notify()
+        self._cell_ended.notify()
 
     def refresh(self, cell: Cell, keyframe: Keyframe | None = None) -> None:
         """Begin a cell anew: a new key, another attempt, another run."""
         with self._lock:
             status: Status = "queued" if keyframe is None else keyframe.status
             self._put(cell.index, CellState(cell, status, keyframe=keyframe))
-        self._signal.notify()
+        self._changed.notify()
 
     def adopt(self, state: CellState) -> None:
         """Take over how a cell stands elsewhere."""
         with self._lock:
             self._put(state.cell.index, state)
-        self._signal.notify()
+        self._changed.notify()
 
     def _put(self, index: int, state: CellState) -> None:
         self._version += 1
@@ -153,14 +155,15 @@ class States:
         with self._lock:
             self._version += 1
             self._paused = paused
-        self._signal.notify()
+        self._changed.notify()
 
     def end(self) -> None:
         """Say that nothing will change any more."""
         with self._lock:
             self._version += 1
             self._ended = True
-        self._signal.notify()
+        self._changed.notify()
+        self._cell_ended.notify()
 
     # -- reading, from anywhere
 
@@ -200,7 +203,7 @@ class States:
         first = since == 0
         while True:
             if not first:
-                await self._signal.until(partial(self._news, since))
+                await self._changed.until(partial(self._news, since))
             first = False
             changes = self.since(since)
             if changes.version > since or since == 0:
@@ -219,7 +222,7 @@ class States:
         """Yield each keyframe in order of completion, on any loop, until the end."""
         given = 0
         while True:
-            await self._signal.until(partial(self._more, given))
+            await self._cell_ended.until(partial(self._more, given))
             ended = self._ended  # before the length: what is listed before the end is seen
             while given < len(self._finished):
                 given += 1
@@ -229,11 +232,11 @@ class States:
 
     async def until_ended(self) -> None:
         """Wait for the end, on any loop."""
-        await self._signal.until(lambda: self._ended)
+        await self._cell_ended.until(lambda: self._ended)
 
     def block_until_ended(self) -> None:
         """Wait for the end in the calling thread."""
-        self._signal.block_until(lambda: self._ended)
+        self._cell_ended.block_until(lambda: self._ended)
 
     def keyframes(self) -> list[Keyframe]:
         """Return what came out so far, in the order of the cells."""
