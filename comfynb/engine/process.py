@@ -88,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run an engine until it is told to end; return the exit status."""
     options = parse(arguments)
     folder = Path(tempfile.mkdtemp(prefix="comfynb-engine-"))
+    # onnxruntime leaves a file in the temporary directory when it is imported (1.32 does).
+    os.environ["TMPDIR"] = str(folder)
     try:
         asyncio.run(_serve(options, folder))
     except OSError as problem:

@@ -70,7 +70,7 @@ def started_in(folder, *arguments, owned=True):
 
 
 def left_in(folder):
-    return list(folder.glob("comfynb-engine-*"))
+    return list(folder.iterdir())
 
 
 @pytest.mark.parametrize("owned", [True, False])
