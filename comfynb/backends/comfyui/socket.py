@@ -34,6 +34,7 @@ from comfynb.errors import (
     AccessDeniedError,
     BackendError,
     NotComfyUIError,
+    ServerError,
     ServerGoneError,
     ServerUnreachableError,
 )
@@ -44,6 +45,10 @@ logger = logging.getLogger(__name__)
 State = Literal["closed", "connecting", "ready", "reconnecting", "gone"]
 
 HANDSHAKE_SECONDS = 10.0
+FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 2.0
+"""Between two tries to reconnect: none before the first, then doubling between these."""
+STEADY_SECONDS = 5.0
+"""How long a connection must stand for the delays to begin anew."""
 PING_SECONDS = 20.0
 """ComfyUI never pings by itself, but answers (measured)."""
 FLAGS = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
@@ -93,6 +98,7 @@ class Connection:
         self._reader: asyncio.Task[None] | None = None
         self._socket: websockets.asyncio.client.ClientConnection | None = None
         self._info: ServerInfo | None = None
+        self._delay, self._ready_at = FIRST_DELAY_SECONDS, -STEADY_SECONDS
 
     async def open(self) -> ServerInfo:
         """Connect, or find the connection standing.
@@ -217,27 +223,38 @@ class Connection:
                 async for frame in self._socket:
                     message = _parse(frame)
                     if message is not None:
-                        self._on_message(message)
+                        self._hand_on(message)
             except WebSocketException:
                 pass  # dropped without a close frame: ComfyUI ends so (1006)
             if not await self._again():
                 return
 
+    def _hand_on(self, message: Message) -> None:
+        try:
+            self._on_message(message)
+        except Exception:  # a deaf connection would cost every prompt that is to come
+            logger.exception("%s: a message could not be handled", self._address.label)
+
     async def _again(self) -> bool:
         """Reconnect with back-off; False when the server is gone for good."""
         self._set("reconnecting")
         loop = asyncio.get_running_loop()
-        deadline, delay = loop.time() + self._reconnect_for, 0.05
+        deadline = loop.time() + self._reconnect_for
+        # A connection that broke at once is no reason to try again at once.
+        stood = loop.time() - self._ready_at >= STEADY_SECONDS
+        delay = FIRST_DELAY_SECONDS if stood else self._delay
         logger.warning("%s: the connection was lost; reconnecting", self._address.label)
         while self._alive() and loop.time() < deadline:
+            if delay > FIRST_DELAY_SECONDS:
+                await asyncio.sleep(min(delay, deadline - loop.time()))
+            delay = min(delay * 2, LAST_DELAY_SECONDS)
             try:
-                socket = await self._connect()
-            except BackendError as exc:
+                async with asyncio.timeout_at(deadline):
+                    socket = await self._connect()
+            except (BackendError, TimeoutError) as exc:
                 logger.debug("%s: %s", self._address.label, exc)
-                await asyncio.sleep(min(delay, max(0.0, deadline - loop.time())))
-                delay = min(delay * 2, 2.0)
                 continue
-            self._socket = socket
+            self._socket, self._delay, self._ready_at = socket, delay, loop.time()
             await self._http.renew()
             self._set("ready")
             self._on_reconnected()
@@ -262,7 +279,14 @@ async def probe(address: Address, http: Http) -> ServerInfo:
     Raises:
         BackendError: As `Backend.open` lists.
     """
-    return server_info(address.label, await http.get_json("/system_stats"))
+    try:
+        stats = await http.get_json("/system_stats")
+    except ServerError as exc:
+        if exc.status is None or exc.status >= 500:
+            raise
+        text = f"{exc}; is this the address of a ComfyUI?"
+        raise NotComfyUIError(text, server=address.label) from None
+    return server_info(address.label, stats)
 
 
 def server_info(label: str, stats: object) -> ServerInfo:
