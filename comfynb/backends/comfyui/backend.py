@@ -10,23 +10,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from comfynb.backends.base import Backend, Listener, Outcome, ServerInfo
+from comfynb.backends.base import Backend, Line, Listener, Outcome, ServerInfo
 from comfynb.backends.comfyui import messages as m
 from comfynb.backends.comfyui.address import Address
 from comfynb.backends.comfyui.http import Http, NotSentError, node_errors
 from comfynb.backends.comfyui.prompt import FileRef, Prompt
-from comfynb.backends.comfyui.socket import Connection
+from comfynb.backends.comfyui.socket import Connection, probe
 from comfynb.errors import (
     BackendError,
+    NotComfyUIError,
     PromptRejectedError,
     ServerError,
     ServerGoneError,
     ServerUnreachableError,
+    WorkerDeadError,
 )
 from comfynb.keyframes import Failure
 
@@ -36,11 +39,14 @@ TICK_SECONDS = 0.05
 FIRST_ASK_SECONDS, LAST_ASK_SECONDS = 0.05, 1.0
 """Asking again about a prompt of which no message can come: doubling between these."""
 ABSENT_SECONDS = 2.0
-"""How long a server must deny a prompt before it counts as lost; history may lag by 1.6 s."""
+"""How long a server must deny a prompt before it counts as lost; history may lag by 1.6 s, and a
+POST whose connection broke may still be on its way."""
 FETCH_TRIES = 20
 """How often a file is asked for while its server stands, before the cell fails."""
 CANCEL_SECONDS = 10.0
 """How long a prompt may go on after we asked for its end (inside a model load nothing stops it)."""
+
+_LINES: dict[str, Line] = {"ready": "connected", "reconnecting": "reconnecting", "gone": "gone"}
 
 
 class ComfyUIBackend(Backend):
@@ -69,7 +75,7 @@ class ComfyUIBackend(Backend):
         """
         self.label = label or address.label
         self._silence, self._dead_after = silence, dead_after
-        self._http = Http(address)
+        self._address, self._http = address, Http(address)
         self._connection = Connection(
             address,
             self._http,
@@ -80,12 +86,18 @@ class ComfyUIBackend(Backend):
             on_gone=self._give_up,
         )
         self._prompts: dict[str, Prompt] = {}
+        self._unwanted: set[str] = set()  # cancelled, and not seen gone from the server yet
+        self._swept_at = 0.0
         self._running: str | None = None
         self._idle_since: float | None = None
         self._watch: asyncio.Task[None] | None = None
         self._hurried = asyncio.Event()
 
     # -- Backend
+
+    @property
+    def line(self) -> Line:  # noqa: D102 - as Backend says
+        return _LINES.get(self._connection.state, "none")
 
     async def open(self) -> ServerInfo:  # noqa: D102 - as Backend says
         info = await self._connection.open()
@@ -94,6 +106,8 @@ class ComfyUIBackend(Backend):
         return ServerInfo(self.label, info.version, info.device)
 
     async def checkpoints(self) -> Sequence[str]:  # noqa: D102
+        if self._connection.state != "ready":
+            await probe(self._address, self._http)  # says best what is wrong; no socket is needed
         names = await self._http.get_json("/models/checkpoints")
         return sorted(str(name) for name in names) if isinstance(names, list) else []
 
@@ -101,6 +115,7 @@ class ComfyUIBackend(Backend):
         self, prompt_id: str, graph: Mapping[str, Any], listener: Listener
     ) -> Outcome:
         prompt = Prompt(prompt_id, graph, listener, self._fetch)
+        self._prompts[prompt.id] = prompt  # before the POST: messages may overtake its answer
         try:
             try:
                 await self._send(prompt, graph)
@@ -115,31 +130,31 @@ class ComfyUIBackend(Backend):
             # Still followed until it leaves the worker, so that the next one waits for its slot.
             if not prompt.done.is_set() or prompt.released:
                 self._forget(prompt)
+            await prompt.drop_fetches()
 
     async def cancel(self, prompt_ids: Sequence[str]) -> None:  # noqa: D102
-        ours = [p for p in self._prompts.values() if p.id in set(prompt_ids) and not p.released]
-        if not ours:
-            return
-        left = {prompt.id for prompt in ours}
+        wanted = set(prompt_ids)
+        left = [p for p in self._prompts.values() if p.chosen_id in wanted and not p.released]
+        for prompt in left:
+            if not prompt.sent:
+                prompt.settle_cancelled()
+        left = [prompt for prompt in left if prompt.sent]
         deadline, delay = time.monotonic() + CANCEL_SECONDS, 0.02
         try:
             while left and time.monotonic() < deadline:
-                await self._http.post("/queue", {"delete": sorted(left)})
-                running, pending = await self._queue()
-                for prompt_id in sorted(left & running):
-                    # Always by id: a bare interrupt would hit whoever runs now.
-                    await self._http.post("/interrupt", {"prompt_id": prompt_id})
-                left &= running | pending
+                there = await self._take_off({prompt.id for prompt in left})
+                for prompt in left:
+                    if prompt.id not in there and not prompt.posting:
+                        await self._settle_absent(prompt, cancelled=True)
+                left = [prompt for prompt in left if prompt.id in there or prompt.posting]
                 if left:
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, 0.5)
-            for prompt in ours:
-                if prompt.id not in left:
-                    await self._settle_absent(prompt, cancelled=True)
         except BackendError as exc:
             logger.warning("%s: could not cancel: %s", self.label, exc)
         if left:
-            logger.warning("%s: %d prompts go on although cancelled", self.label, len(left))
+            logger.warning("%s: %d prompts go on for now although cancelled", self.label, len(left))
+            self._unwanted.update(prompt.id for prompt in left)
 
     async def aclose(self) -> None:  # noqa: D102
         if self._connection.state == "ready":
@@ -157,45 +172,62 @@ class ComfyUIBackend(Backend):
     async def _send(self, prompt: Prompt, graph: Mapping[str, Any]) -> None:
         """POST the prompt; when it is unclear whether it arrived, ask."""
         body = {"prompt": graph, "prompt_id": prompt.id}
-        while True:
-            await self._connection.ready()
-            self._prompts[prompt.id] = prompt  # before the POST: messages may overtake its answer
-            prompt.epoch, prompt.sent_at = self._connection.epoch, time.monotonic()
+        await self._connection.ready()
+        while not prompt.done.is_set():  # it may be cancelled while it waits
+            prompt.send(self._connection.epoch)
             try:
                 answer = await self._http.post_prompt(
                     {**body, "client_id": self._connection.client_id}
                 )
+                break
             except NotSentError:
+                prompt.sent = False
                 await asyncio.sleep(FIRST_ASK_SECONDS)
-                continue
-            except (ServerError, ServerUnreachableError) as exc:
-                if prompt.done.is_set() or await self._arrived(prompt):
+                await self._connection.ready()
+            except (ServerError, ServerUnreachableError, NotComfyUIError) as exc:
+                # A server that says 500 has finished with it; anything between us and the
+                # server may have given up on what goes on behind it.
+                refused = isinstance(exc, ServerError) and exc.status == 500
+                if await self._arrived(prompt, patience=0 if refused else ABSENT_SECONDS):
                     return
-                if isinstance(exc, ServerError):
+                if not isinstance(exc, ServerUnreachableError):
                     raise
                 prompt.settle_lost()
                 return
-            break
+            finally:
+                prompt.posting = False
+        else:
+            return
         given = str(answer.get("prompt_id") or prompt.id)
-        if given != prompt.id:
+        if given != prompt.id and self._prompts.pop(prompt.id, None) is not None:
             # A server before 0.3.45 chooses by itself: follow the prompt under that id.
-            del self._prompts[prompt.id]
             prompt.id = given
             self._prompts[given] = prompt
         for node, kind, text in node_errors(answer.get("node_errors")):
             prompt.warn(f"the server skips the branch of node {node} ({kind}): {text}")
 
-    async def _arrived(self, prompt: Prompt) -> bool:
-        """Whether the server knows a prompt whose POST had no good answer."""
-        while True:
+    async def _arrived(self, prompt: Prompt, *, patience: float) -> bool:
+        """Whether the server has a prompt whose POST had no good answer.
+
+        Args:
+            prompt: Which.
+            patience: Seconds for which the server must deny it.
+        """
+        denied_since = math.inf
+        while not prompt.done.is_set():
             await self._connection.ready()
             try:
                 running, pending = await self._queue()
-                if prompt.id in running | pending:
+                if prompt.id in running | pending or await self._history(prompt.id) is not None:
                     return True
-                return await self._history(prompt.id) is not None
             except (ServerUnreachableError, ServerError):
                 await asyncio.sleep(LAST_ASK_SECONDS)
+                continue
+            denied_since = min(denied_since, time.monotonic())
+            if time.monotonic() - denied_since >= patience:
+                return False
+            await asyncio.sleep(FIRST_ASK_SECONDS)
+        return True
 
     async def _fetch(self, ref: FileRef) -> bytes:
         """GET a file; a broken line is tried again for as long as the server may come back."""
@@ -220,6 +252,7 @@ class ComfyUIBackend(Backend):
         """Give a message to the prompt it is about; strangers' are dropped."""
         if isinstance(message, m.ServerStatus):
             return
+        self._idle_since = None
         if isinstance(message, m.ExecutionStart):
             # One worker: whatever ran before is over, even if its end was not heard.
             for other in self._prompts.values():
@@ -249,6 +282,7 @@ class ComfyUIBackend(Backend):
         self._hurried.set()
 
     def _give_up(self, error: ServerGoneError) -> None:
+        self._unwanted.clear()
         self._settle_all(error)
 
     def _settle_all(self, error: BackendError) -> None:
@@ -266,17 +300,25 @@ class ComfyUIBackend(Backend):
             except TimeoutError:
                 pass
             self._hurried.clear()
+            if self._connection.state != "ready":
+                continue
             now = time.monotonic()
             due = [prompt for prompt in self._prompts.values() if self._due(prompt, now)]
-            if not due or self._connection.state != "ready":
-                continue
             try:
-                await self._ask(due)
+                if self._unwanted and now - self._swept_at >= LAST_ASK_SECONDS:
+                    self._swept_at = now
+                    self._unwanted &= await self._take_off(self._unwanted)
+                if due:
+                    await self._ask(due)
             except BackendError as exc:
                 # Whether the server is gone is for the socket to find out.
                 logger.info("%s: could not ask: %s", self.label, exc)
+            except Exception:
+                logger.exception("%s: an answer of the server could not be used", self.label)
 
     def _due(self, prompt: Prompt, now: float) -> bool:
+        if not prompt.sent or prompt.posting:
+            return False
         deaf = prompt.epoch != self._connection.epoch  # sent under a client id of the past
         if prompt.ask or deaf or prompt.absent_since is not None:
             pause = min(FIRST_ASK_SECONDS * 2.0**prompt.asks, LAST_ASK_SECONDS)
@@ -289,28 +331,24 @@ class ComfyUIBackend(Backend):
             prompt.asked_at, prompt.asks = now, prompt.asks + 1
         running, pending = await self._queue()
         self._idle_since = (self._idle_since or now) if pending and not running else None
+        if self._idle_since is not None and now - self._idle_since >= self._dead_after:
+            await self._bury(pending)
+            return
         for prompt in prompts:
             if prompt.id in running:
                 prompt.seen_running()
             elif prompt.id in pending:
-                self._check_worker(prompt, now)
+                prompt.seen_pending()
             else:
                 await self._settle_absent(prompt, cancelled=False)
 
-    def _check_worker(self, prompt: Prompt, now: float) -> None:
-        asks = prompt.asks
-        prompt.seen_pending()
-        prompt.asks = asks
-        if self._idle_since is not None and now - self._idle_since >= self._dead_after:
-            prompt.settle_failed(
-                Failure(
-                    "worker_dead",
-                    f"prompts wait on {self.label} and none has run "
-                    f"for {self._dead_after:g} s: the server's worker is dead",
-                    hint="restart ComfyUI, then retry",
-                )
-            )
-            self._forget(prompt)
+    async def _bury(self, pending: set[str]) -> None:
+        """The server's worker is dead: nothing that waits there will ever run."""
+        self._idle_since = None
+        text = f"prompts wait on {self.label} and none has run for {self._dead_after:g} s"
+        ours = pending & self._prompts.keys()
+        self._settle_all(WorkerDeadError(f"{text}: its worker is dead", server=self.label))
+        await self._take_off(ours)
 
     async def _settle_absent(self, prompt: Prompt, *, cancelled: bool) -> None:
         """It is in no queue: the history knows how it ended, or nobody does."""
@@ -326,6 +364,15 @@ class ComfyUIBackend(Backend):
                 return
             prompt.settle_lost()
         self._tidy(prompt)
+
+    async def _take_off(self, prompt_ids: set[str]) -> set[str]:
+        """Delete those that wait, interrupt the one that runs; return which were still there."""
+        await self._http.post("/queue", {"delete": sorted(prompt_ids)})
+        running, pending = await self._queue()
+        for prompt_id in sorted(prompt_ids & running):
+            # Always by id: a bare interrupt would hit whoever runs now.
+            await self._http.post("/interrupt", {"prompt_id": prompt_id})
+        return prompt_ids & (running | pending)
 
     async def _queue(self) -> tuple[set[str], set[str]]:
         """Ids of what runs and what waits."""

@@ -32,7 +32,7 @@ from comfynb.backends.base import (
     Warned,
 )
 from comfynb.backends.comfyui import messages as m
-from comfynb.errors import BackendError, ServerGoneError
+from comfynb.errors import BackendError, ServerError, ServerGoneError
 from comfynb.keyframes import Failure
 from comfynb.workflows import leaf_nodes
 
@@ -62,6 +62,9 @@ class Prompt:
 
     Attributes:
         id: Its id on the server.
+        chosen_id: The id that we chose; a server before 0.3.45 gives it another.
+        sent: Whether it was POSTed, or is just now.
+        posting: Whether it is not clear yet that the server has it.
         epoch: The connection it was sent under; messages come only while it stands.
         heard_at: When anything was last known of it; seconds, monotonic.
         ask: It has left the worker and only the history knows how.
@@ -75,7 +78,8 @@ class Prompt:
     def __init__(
         self, prompt_id: str, graph: Mapping[str, Any], listener: Listener, fetch: Fetch
     ) -> None:
-        self.id = prompt_id
+        self.id = self.chosen_id = prompt_id
+        self.sent = self.posting = False
         self.epoch = -1
         self.ask = False
         self.asked_at = 0.0
@@ -95,13 +99,20 @@ class Prompt:
         self._unknown_words: tuple[str, ...] = ()
         self._failure: Failure | None = None
         self._status: str | None = None
+        self._file_gone = False
         self._error: BackendError | None = None
+
+    def send(self, epoch: int) -> None:
+        """It is about to be POSTed under a connection."""
+        self.epoch, self.sent, self.posting = epoch, True, True
+        self.sent_at = self.heard_at = time.monotonic()
 
     # -- what the socket says
 
     def hear(self, message: m.Message) -> None:
         """Take a message that is about this prompt."""
         self._alive()
+        self.asks = 0
         handler = self._HANDLERS.get(type(message))
         if handler is not None:
             handler(self, message)
@@ -232,6 +243,8 @@ class Prompt:
 
     def collect(self, node: str, output: Mapping[str, Any]) -> None:
         """Begin to fetch what a node gave, once."""
+        if self.done.is_set():
+            return
         self._reported_at = self._reported_at or time.monotonic()
         words = output.get("unknown_words")
         if isinstance(words, list):
@@ -266,7 +279,6 @@ class Prompt:
             BackendError: If its server is gone.
         """
         if self._error is not None:
-            await self._drop_fetches()
             raise self._error
         pictures: list[Picture] = []
         order = {node: position for position, node in enumerate(self._graph)}
@@ -276,17 +288,12 @@ class Prompt:
                 try:
                     parts.append(await task)
                 except ServerGoneError:
-                    await self._drop_fetches()
                     raise
                 except BackendError as exc:
-                    self._fail(
-                        Failure(
-                            "fetch",
-                            str(exc),
-                            self._name(node),
-                            "the picture was made but could not be read; retry asks again",
-                        )
-                    )
+                    # A server that restarted has no temporary files any more.
+                    self._file_gone |= isinstance(exc, ServerError) and exc.status == 404
+                    hint = "the picture was made but could not be read; retry makes it again"
+                    self._fail(Failure("fetch", str(exc), self._name(node), hint))
             pictures.extend(Picture(node, index, data) for index, data in enumerate(parts))
         return self._judge(tuple(pictures), _between(self._reported_at, time.monotonic()))
 
@@ -306,7 +313,7 @@ class Prompt:
                 fetch_ms=fetch_ms,
             )
         if failure is not None:
-            return Outcome("failed", failure=failure)
+            return Outcome("lost" if self._file_gone else "failed", failure=failure)
         if self._status == "lost":
             text = "the server does not know this prompt any more"
             hint = "it was restarted, or somebody cleared its queue; retry makes it again"
@@ -336,14 +343,15 @@ class Prompt:
             self.released = True
             self._listener(Released())
 
-    async def _drop_fetches(self) -> None:
+    async def drop_fetches(self) -> None:
+        """Nobody wants its bytes any more, or all are here."""
         tasks = [task for group in self._fetches.values() for task in group]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _alive(self) -> None:
-        self.heard_at, self.asks, self.absent_since = time.monotonic(), 0, None
+        self.heard_at, self.absent_since = time.monotonic(), None
 
     def _start(self) -> None:
         if self._started_at is None:
