@@ -189,7 +189,6 @@ class Studio:
     async def _choose(self, lane: Lane, plan: Plan) -> Plan:
         """Settle the checkpoint: the server's only one."""
         try:
-            await lane.open()
             names = await lane.backend.checkpoints()
         except ServerUnreachableError:
             remembered = await loop.in_worker(self._remembered)
