@@ -51,6 +51,9 @@ class Feed(Protocol):
     def take(self) -> Work | None:
         """Give the next piece of work; None when there is nothing to begin now."""
 
+    async def cancel(self) -> None:
+        """Give up all work; return when nothing of it is on the server."""
+
 
 class Lane:
     """A backend, its slots, and whose turn it is. Used on our loop only, but for `hold`."""
@@ -129,7 +132,12 @@ class Lane:
             closing.add_done_callback(_closing.discard)
 
     async def aclose(self) -> None:
-        """End what runs here and close the backend."""
+        """End what runs here and close the backend.
+
+        Runs hold their lane, so there are some only when the interpreter ends.
+        """
+        feeds = list(self._feeds)
+        await asyncio.gather(*(feed.cancel() for feed in feeds), return_exceptions=True)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -169,7 +177,6 @@ def wait_closed(timeout: float = 15.0) -> None:
         closing.result(timeout)
 
 
-@atexit.register
 def _close_all() -> None:
     """Leave no prompt, socket or process behind when the interpreter ends."""
     with _lock:
@@ -179,6 +186,10 @@ def _close_all() -> None:
         with contextlib.suppress(Exception):
             loop.start(left.aclose()).result(5.0)
 
+
+# Closing needs workers, and those end before `atexit` begins: hence the hook that they use
+# themselves (CPython 3.9 to 3.14). Hooks run in reverse order, so ours comes first.
+getattr(threading, "_register_atexit", atexit.register)(_close_all)
 
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_lanes.clear)  # their sockets belong to the parent
