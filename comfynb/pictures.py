@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
 
 MAX_PIXELS = 200_000_000
 """About 14,000 x 14,000: beyond it a small file may be a decompression bomb."""
-
-_MIMES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 
 
 class BadPictureError(ValueError):
@@ -46,25 +46,52 @@ def look(data: bytes) -> Looked:
     Raises:
         BadPictureError: It is none, is damaged, or is larger than `MAX_PIXELS`.
     """
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - 60 ms, for makers only
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=tuple(_MIMES))
-    except UnidentifiedImageError:
-        head = data[:16].hex(" ")
-        text = f"{len(data)} bytes that are no PNG, JPEG, WebP or GIF (they begin {head})"
-        raise BadPictureError(text) from None
-    except Exception as exc:  # noqa: BLE001 - decoders raise whatever damaged bytes make them
-        raise BadPictureError(f"it is damaged: {exc}") from None
+    image, mime = open_picture(data)
     with image:
         width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise BadPictureError(f"it claims {width} x {height} pixels")
         try:
             image.load()
-        except Exception as exc:  # noqa: BLE001 - as above
+        except Exception as exc:  # noqa: BLE001 - decoders raise whatever damaged bytes make them
             raise BadPictureError(f"it is damaged: {exc}") from None
-        kind = image.format or ""
-    return Looked(hashlib.sha256(data).hexdigest(), _MIMES[kind], width, height)
+    return Looked(hashlib.sha256(data).hexdigest(), mime, width, height)
+
+
+def open_picture(data: bytes) -> tuple[ImageFile, str]:
+    """Open a picture, not yet decoded, and return it with its type.
+
+    Pillow's own `open` warns of large pictures in a way that can be muted for a whole process
+    only (`warnings.catch_warnings` in a worker changes the filters of every thread), and takes
+    some JPEGs for another format. So the classes are chosen here.
+
+    Args:
+        data: PNG, JPEG, WebP or GIF.
+
+    Raises:
+        BadPictureError: As `look`; but damage behind the header is not found here.
+    """
+    # 60 ms, for makers only.
+    from PIL.GifImagePlugin import GifImageFile  # noqa: PLC0415
+    from PIL.JpegImagePlugin import JpegImageFile  # noqa: PLC0415
+    from PIL.PngImagePlugin import PngImageFile  # noqa: PLC0415
+    from PIL.WebPImagePlugin import WebPImageFile  # noqa: PLC0415
+
+    opener: type[ImageFile]
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        opener, mime = PngImageFile, "image/png"
+    elif data.startswith(b"\xff\xd8\xff"):
+        opener, mime = JpegImageFile, "image/jpeg"
+    elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        opener, mime = WebPImageFile, "image/webp"
+    elif data.startswith((b"GIF87a", b"GIF89a")):
+        opener, mime = GifImageFile, "image/gif"
+    else:
+        text = f"{len(data)} bytes that are no PNG, JPEG, WebP or GIF"
+        raise BadPictureError(f"{text} (they begin {data[:16].hex(' ')})")
+    try:
+        image = opener(io.BytesIO(data))
+    except Exception as exc:  # noqa: BLE001 - as above
+        raise BadPictureError(f"it is damaged: {exc}") from None
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise BadPictureError(f"it claims {image.width} x {image.height} pixels")
+    return image, mime

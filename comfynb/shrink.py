@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from pathlib import Path
 
 from PIL import Image
 
-from comfynb.pictures import MAX_PIXELS, BadPictureError
-
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+from comfynb.pictures import BadPictureError, open_picture
 
 
 def shrink(
@@ -34,18 +30,14 @@ def shrink(
         BadPictureError: It cannot be decoded; says why.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            file = io.BytesIO(source) if isinstance(source, bytes) else source
-            image = Image.open(file, formats=_FORMATS)
-    except Exception as exc:  # decoders raise whatever damaged bytes make them
-        raise BadPictureError(f"it cannot be decoded: {exc}") from exc
+        data = source if isinstance(source, bytes) else source.read_bytes()
+    except OSError as exc:
+        raise BadPictureError(f"it cannot be read: {exc}") from exc
+    image, _ = open_picture(data)
     with image:
-        if image.width * image.height > MAX_PIXELS:
-            raise BadPictureError(f"it claims {image.width} x {image.height} pixels")
         try:
             return _fit(image, box, enlarge=enlarge, paper=paper)
-        except Exception as exc:  # as above
+        except Exception as exc:  # decoders raise whatever damaged bytes make them
             raise BadPictureError(f"it cannot be decoded: {exc}") from exc
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from comfynb.errors import LogError
 from comfynb.log.folder import make_inner, regular_file, write_file
+from comfynb.pictures import open_picture
 
 SIDE_PX = 384
 LARGEST_PX = 2**26
@@ -28,14 +29,15 @@ def make(data: bytes) -> bytes:
     """Return a picture as a small WebP.
 
     Args:
-        data: Any picture that Pillow reads; of an animation, the first frame is taken.
+        data: PNG, JPEG, WebP or GIF; of an animation, the first frame is taken.
 
     Raises:
         LogError: It cannot be decoded, or has more than `LARGEST_PX` pixels.
     """
     small = io.BytesIO()
     try:
-        with Image.open(io.BytesIO(data)) as opened:
+        opened, _ = open_picture(data)
+        with opened:
             _check_size(opened)
             opened.draft("RGB", (2 * SIDE_PX, 2 * SIDE_PX))  # JPEG decodes to a smaller size itself
             picture: Image.Image = opened
