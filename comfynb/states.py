@@ -97,8 +97,8 @@ class States:
         self._lock = threading.Lock()
         self._changed = Signal()
         self._cell_ended = Signal()  # its own: progress wakes nobody who waits for keyframes
-        self._version = 0
-        self._cells = {cell.index: CellState(cell) for cell in cells}
+        self._version = 1  # 0 is what those know who know nothing
+        self._cells = {cell.index: CellState(cell, version=1) for cell in cells}
         self._recent: dict[int, None] = dict.fromkeys(self._cells)  # oldest change first
         self._finished: list[Keyframe] = []
         self._paused = self._ended = False
@@ -200,13 +200,10 @@ class States:
         Args:
             since: The version that is known already; 0: begin with everything.
         """
-        first = since == 0
         while True:
-            if not first:
-                await self._changed.until(partial(self._news, since))
-            first = False
+            await self._changed.until(partial(self._news, since))
             changes = self.since(since)
-            if changes.version > since or since == 0:
+            if changes.version > since:
                 since = changes.version
                 yield changes
             if changes.ended:
