@@ -1,0 +1,88 @@
+/** What the grid says in words. */
+
+import type { About, CellUpdate, Connection, Head, Status } from "./protocol";
+import type { Link } from "./store";
+
+const STATUS: Record<Status, string> = {
+  queued: "queued",
+  submitted: "waiting on the server",
+  running: "being made",
+  done: "done",
+  cached: "from the log",
+  failed: "failed",
+  cancelled: "cancelled",
+  lost: "lost by the server",
+  unknown: "server not connected",
+};
+
+const CONNECTION: Record<Connection, string> = {
+  connected: "connected",
+  reconnecting: "reconnecting …",
+  none: "no server",
+  gone: "server gone",
+};
+
+/** Say where a cell stands. */
+export function statusWord(status: Status): string {
+  return STATUS[status];
+}
+
+/** Say how a cell that is made came about, in one or two words. */
+export function madeWord({ status, ms, take }: CellUpdate): string {
+  const again = take !== null && take > 1 ? `take ${take}` : "";
+  const how = status === "cached" ? "cached" : ms === null ? "" : shortTime(ms);
+  return [again, how].filter(Boolean).join(" · ");
+}
+
+/** Say how far a running cell is, or "" where that is not known. */
+export function stepWords({ step, steps }: CellUpdate): string {
+  return step !== null && steps ? `${Math.min(step, steps)}/${steps}` : "";
+}
+
+/** Say who is connected to what. */
+export function connectionWord(link: Link, head: Head | null): string {
+  if (link === "gone") {
+    return "kernel gone";
+  }
+  if (link === "opening" || !head) {
+    return "waiting for the kernel …";
+  }
+  return link === "silent" ? "the kernel is silent …" : CONNECTION[head.connection];
+}
+
+/** Return what a cell is called where there is room for one line. */
+export function label(about: About | null, i: number): string {
+  return about?.title || about?.prompt || about?.id || `Scene ${i + 1}`;
+}
+
+/** Describe a tile to those who do not see it. */
+export function describe(about: About | null, live: CellUpdate): string {
+  const number = about?.number ?? live.i + 1;
+  const what = about?.prompt && about.prompt !== label(about, live.i) ? `: ${about.prompt}` : "";
+  const step = live.status === "running" ? stepWords(live).replace("/", " of ") : "";
+  return `${number}, ${label(about, live.i)}${what}, ${statusWord(live.status)}${step ? `, step ${step}` : ""}`;
+}
+
+/** Write a span as a clock: "0:07", "12:30", "1:02:03". */
+export function clock(seconds: number): string {
+  const whole = Math.max(0, Math.round(seconds));
+  const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  const two = (n: number) => String(n).padStart(2, "0");
+  return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+}
+
+/** Write a short span: "420 ms", "2.3 s", "1:20". */
+export function shortTime(ms: number): string {
+  if (ms < 995) {
+    return `${Math.round(ms)} ms`;
+  }
+  return ms < 59_950 ? `${(ms / 1000).toFixed(1)} s` : clock(ms / 1000);
+}
+
+/** Write the size of a file: "830 B", "52 kB", "1.2 MB". */
+export function fileSize(bytes: number): string {
+  if (bytes < 1000) {
+    return `${bytes} B`;
+  }
+  return bytes < 999_500 ? `${Math.round(bytes / 1000)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}
