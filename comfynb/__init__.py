@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from comfynb.run import Run
     from comfynb.scenes import Scene, Storyboard
     from comfynb.studio import Studio
+    from comfynb.widgets import SceneGrid
     from comfynb.workflows import Knob, Workflow
 
 _HOMES = {
@@ -39,6 +40,7 @@ _HOMES = {
     "Output": "keyframes",
     "Run": "run",
     "Scene": "scenes",
+    "SceneGrid": "widgets",
     "Status": "keyframes",
     "Storyboard": "scenes",
     "Studio": "studio",
@@ -60,6 +62,7 @@ __all__ = [
     "Output",
     "Run",
     "Scene",
+    "SceneGrid",
     "Status",
     "Storyboard",
     "Studio",

@@ -8,12 +8,14 @@ runs a board is a watcher like any other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Protocol
 
 from comfynb import loop
 from comfynb.cells import Cell
-from comfynb.errors import ClosedError
+from comfynb.errors import ClosedError, SceneError
 from comfynb.keyframes import EMPTY, ENDED, MADE, Keyframe, Status
 from comfynb.log import Log, RunRecord
 from comfynb.loop import Signal
@@ -21,8 +23,12 @@ from comfynb.run import Run
 from comfynb.scenes import Storyboard
 from comfynb.states import Changes, Snapshot, States
 
-StartRun = Callable[[Collection[int], bool], Run]
-"""Starts a run over cells, by index; True: make them although the log has them."""
+
+class StartRun(Protocol):
+    """Starts a run over some cells of a board."""
+
+    def __call__(self, indices: Collection[int], *, force: bool, next_seed: bool) -> Run:
+        """Start it; see `Board.begin`."""
 
 
 class Board:
@@ -65,7 +71,7 @@ class Board:
         scenes = {scene.id: scene for scene in storyboard}
         cells = [
             Cell(
-                index=cell.index,
+                index=index,
                 scene=scenes[cell.scene],
                 axes=cell.axes,
                 prompt=cell.prompt,
@@ -75,8 +81,7 @@ class Board:
                 graph=EMPTY,
                 key=cell.key,
             )
-            for cell in record.cells
-            if cell.scene in scenes
+            for index, cell in enumerate(c for c in record.cells if c.scene in scenes)
         ]
         by_key: dict[str, Keyframe] = {}
         for keyframe in sorted(keyframes, key=lambda k: (k.status in MADE, k.created_at)):
@@ -90,16 +95,20 @@ class Board:
 
         Args:
             log: Where from.
-            run: Its id; None: the latest.
+            run: Its id; None: the latest, with all cells of its storyboard where it made only
+                some of them again.
 
         Raises:
             LogError: The log cannot be read.
             KeyError: There is no such run.
         """
-        records = [record for record in log.runs() if run in (None, record.id)]
+        records = sorted(
+            (record for record in log.runs() if run in (None, record.id)),
+            key=lambda record: record.created_at,
+        )
         if not records:
             raise KeyError(f"the log has no run {run}" if run else "the log has no run yet")
-        record = max(records, key=lambda r: r.created_at)
+        record = records[-1] if run else _whole(records)
         keys = {cell.key for cell in record.cells}
         return cls.of_run(record, [k for k in log.keyframes() if k.key in keys])
 
@@ -195,15 +204,23 @@ class Board:
             self._open.discard(run)
             self._copied.notify()
 
-    def begin(self, indices: Collection[int] | None = None, *, force: bool = False) -> Run:
+    def begin(
+        self,
+        indices: Collection[int] | None = None,
+        *,
+        force: bool = False,
+        next_seed: bool = False,
+    ) -> Run:
         """Start a run over some cells.
 
         Args:
             indices: Which; None: all.
             force: Make them although the log has them.
+            next_seed: Give each of them its next seed first, and so another picture.
 
         Raises:
-            ClosedError: There is no server behind this board.
+            ClosedError: There is no server behind this board, or its studio was closed.
+            WorkflowError: Another seed is asked for and the workflow has no place for one.
         """
         if self._start is None:
             raise ClosedError(
@@ -212,7 +229,7 @@ class Board:
             )
         if indices is None:
             indices = {state.cell.index for state in self.state.cells}
-        run = self._start(indices, force)
+        run = self._start(indices, force=force, next_seed=next_seed)
         self.attach(run)
         return run
 
@@ -233,3 +250,26 @@ class Board:
         for task in self._following:
             task.cancel()
         self._states.end()
+
+
+def _whole(records: Sequence[RunRecord]) -> RunRecord:
+    """Return the latest run; where it was about some cells, with the others as they were before.
+
+    Args:
+        records: In the order in which they began; at least one.
+    """
+    latest = records[-1]
+    scenes, cells = _scene_ids(latest), {cell.index: cell for cell in latest.cells}
+    for record in reversed(records[:-1]):
+        if len(cells) >= len(scenes):
+            break
+        if _scene_ids(record) == scenes:
+            cells = {cell.index: cell for cell in record.cells} | cells
+    return replace(latest, cells=tuple(cells[index] for index in sorted(cells)))
+
+
+def _scene_ids(record: RunRecord) -> list[str]:
+    try:
+        return [scene.id for scene in Storyboard.from_dict(record.storyboard)]
+    except SceneError:
+        return []  # not a row of ours

@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from comfynb import lanes, stores
 from comfynb.backends.base import Backend
@@ -20,6 +20,9 @@ from comfynb.log import Log
 from comfynb.stores import DEFAULT_LOG
 from comfynb.studio import Studio
 from comfynb.workflows import Workflow
+
+if TYPE_CHECKING:
+    from comfynb.widgets import SceneGrid
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +139,29 @@ class OpenLog:
             KeyError: There is no such run.
         """
         return Board.of_log(self.log, run)
+
+    def grid(
+        self,
+        run: str | None = None,
+        *,
+        title: str | None = None,
+        static_twin: bool | Literal["auto"] = "auto",
+    ) -> SceneGrid:
+        """Show a run as a grid; its buttons that need a server say that there is none.
+
+        Args:
+            run: Its id; None: the latest.
+            title: Stands above the tiles; None: the storyboard's.
+            static_twin: As for `Studio.grid`.
+
+        Raises:
+            KeyError: There is no such run.
+        """
+        from comfynb.widgets import SceneGrid  # noqa: PLC0415 - ipywidgets takes 0.2 s
+
+        grid = SceneGrid(self.board(run), title=title, static_twin=static_twin)
+        grid.show()
+        return grid
 
     def close(self) -> None:
         """Close the log. Safe to call twice."""

@@ -195,6 +195,10 @@ class Keyframe:
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     pictures: Pictures | None = field(default=None, repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        """Say which and how in a few words: lists of keyframes are what notebooks print."""
+        return f"<Keyframe {self.scene.label}: {self.status}>"
+
     @property
     def ok(self) -> bool:
         """Whether there is a picture."""

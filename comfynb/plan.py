@@ -60,6 +60,19 @@ class Plan:
         settled = Plan.make(self.storyboard, self.workflow, kind=self.kind, checkpoint=checkpoint)
         return settled.only(kept)
 
+    def with_next_seeds(self, indices: Collection[int]) -> Plan:
+        """Return this plan with some cells moved on to their next seed.
+
+        Raises:
+            WorkflowError: The workflow has no place for a seed.
+        """
+        seeds = {c.scene.id: (c.seed + 1) % 2**64 for c in self.cells if c.index in indices}
+        scenes = tuple(
+            replace(scene, seed=seeds.get(scene.id, scene.seed)) for scene in self.storyboard
+        )
+        storyboard = replace(self.storyboard, scenes=scenes)
+        return Plan.make(storyboard, self.workflow, kind=self.kind, checkpoint=self.checkpoint)
+
     def only(self, indices: Collection[int]) -> Plan:
         """Return this plan with some of its cells; their indices stay."""
         return replace(self, cells=tuple(c for c in self.cells if c.index in indices))

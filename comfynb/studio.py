@@ -11,7 +11,7 @@ import weakref
 from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from comfynb import lanes, loop, stores
 from comfynb.board import Board
@@ -23,6 +23,12 @@ from comfynb.plan import Plan
 from comfynb.run import Run
 from comfynb.scenes import Storyboard
 from comfynb.workflows import Workflow
+
+if TYPE_CHECKING:
+    from comfynb.widgets import SceneGrid
+
+SHARED = ("style", "negative", "seed", "knobs")
+"""What `run`, `grid` and the others take for all scenes; see `Studio.plan`."""
 
 
 class Studio:
@@ -110,12 +116,57 @@ class Studio:
         """Start a run on a board of its own, which outlives it; arguments as for `run`."""
         plan = self.plan(scenes, **shared)
 
-        def start(indices: Collection[int], force: bool) -> Run:  # noqa: FBT001
+        def start(indices: Collection[int], *, force: bool, next_seed: bool) -> Run:
+            nonlocal plan
+            if next_seed:
+                plan = plan.with_next_seeds(indices)
             return self._start(plan.only(indices), force)
 
-        board = Board(plan.cells, start=start)
+        board = Board(plan.cells, start=start, title=plan.storyboard.title)
         board.begin(force=force)
         return board
+
+    def grid(
+        self,
+        scenes: Any,
+        *,
+        force: bool = False,
+        title: str | None = None,
+        static_twin: bool | Literal["auto"] = "auto",
+        **shared: Any,
+    ) -> SceneGrid:
+        """Start a run, show it as a grid of tiles that fill in, and return at once.
+
+        Running the same cell again replaces its grid, and joins what is being made.
+
+        Args:
+            scenes: As for `plan`.
+            force: Make cells although the log has them.
+            title: Stands above the tiles; None: the storyboard's.
+            static_twin: Whether a contact sheet is saved beside the live grid, for when there is
+                no kernel; "auto": where the live grid can hide it.
+            **shared: `style`, `negative`, `seed`, `knobs`: as for `plan`.
+
+        Returns:
+            A handle: `await grid` for the keyframes, `async for keyframe in grid` to observe.
+
+        Raises:
+            TypeError: A keyword that is not known.
+            ComfynbError: As for `run`.
+
+        Example:
+            grid = studio.grid(["a lighthouse at dawn", "a fox in a snowy forest"])
+            keyframes = await grid
+        """
+        from comfynb.widgets import SceneGrid  # noqa: PLC0415 - ipywidgets takes 0.2 s
+
+        for name in shared.keys() - SHARED:
+            turn = f"knobs={{{name!r}: ...}}" if name in self.workflow.knobs else ", ".join(SHARED)
+            raise TypeError(f"grid() has no keyword {name!r}; did you mean {turn}?")
+        board = self.board(scenes, force=force, **shared)
+        grid = SceneGrid(board, title=title, static_twin=static_twin)
+        grid.show()
+        return grid
 
     async def keyframes(
         self, scenes: Any, *, force: bool = False, **shared: Any

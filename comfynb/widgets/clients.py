@@ -1,0 +1,528 @@
+"""What each browser tab is told, and how fast.
+
+A message that a browser does not take in time is lost for good, without a word (measured: a
+thousand pictures in flight lose dozens; the server drops above a rate). So nothing is sent faster
+than it is acknowledged, and what was missed is never sent again but asked for again:
+
+* the state goes out in numbered batches, at most four unacknowledged, each with the latest state
+  of every cell that changed since the version before. A client that missed one says from which
+  version on it wants to go on; a slow one is told less often and misses nothing;
+* previews are part of the batches, newest only, for the cells on screen;
+* thumbnails and descriptions are sent for the cells on screen; at most 24 thumbnails go beyond
+  the last acknowledged batch.
+
+A client that owes an acknowledgement for ten seconds (a closed laptop) is forgotten, until it
+says hello again. Everything here runs on comfynb's own loop; pictures are read in workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from comfynb import loop
+from comfynb.board import Board
+from comfynb.errors import ComfynbError
+from comfynb.keyframes import ENDED, MADE, Keyframe
+from comfynb.states import CellState
+from comfynb.widgets import telling
+from comfynb.widgets.wire import (
+    VERSION,
+    Ack,
+    Action,
+    CellAbout,
+    Do,
+    FromBrowser,
+    Get,
+    Head,
+    Hello,
+    PreviewOf,
+    See,
+    ToBrowser,
+    WireError,
+)
+
+logger = logging.getLogger(__name__)
+
+BATCH_SECONDS = 0.05
+"""Between two batches to one client; the first after a pause goes at once."""
+TICK_SECONDS = 1.0
+"""How often the head is looked at while nothing else changes."""
+CREDIT = 4
+"""Batches to one client that may be unacknowledged."""
+PICTURE_CREDIT = 24
+"""Thumbnails to one client beyond its last acknowledged batch; a full picture counts as six."""
+FULL_COST = 6
+SILENCE_SECONDS = 10.0
+"""A client that owes an acknowledgement for so long is forgotten."""
+MOST_CLIENTS = 16
+"""More are not remembered: the one that was heard longest ago goes."""
+MOST_REQUESTS = 32
+"""Requests of one client that may wait for their answer."""
+READERS = 2
+"""Pictures of one grid that are read or made smaller at once."""
+ABOUTS_AT_ONCE = 50
+PREVIEWS_AT_ONCE = 8
+
+Send = Callable[[ToBrowser, Sequence[bytes]], None]
+Act = Callable[[Action, Sequence[int] | None, str], Awaitable[None]]
+"""Does what a button asks for (its cells, the client); raises a ComfynbError where it cannot."""
+
+
+class Client:
+    """One copy of the widget in one browser tab, as we know it.
+
+    Attributes:
+        id: It chose it by itself.
+        version: Of the board; what it was sent leads there.
+        visible: The cells on its screen.
+        told: What was said about each visible cell, as a fingerprint.
+        thumbs: Of each visible cell the thumbnail that was sent: sha256, and `pictures` then.
+        heard_at: When it said something; seconds, monotonic.
+        told_at: When it was sent a batch.
+        waiting: Requests that are not answered yet.
+        owed: A batch is due, whether there is news or not: it said hello.
+        head: As it was sent.
+        wake: Set where there may be something to tell.
+    """
+
+    def __init__(self, client_id: str) -> None:
+        self.id = client_id
+        self.version = 0
+        self.visible = range(0)
+        self.told: dict[int, object] = {}
+        self.thumbs: dict[int, tuple[str, int]] = {}
+        self.heard_at, self.told_at = time.monotonic(), 0.0
+        self.waiting = 0
+        self.owed = True
+        self.head: Head | None = None
+        self.wake, self.wake_thumbs = asyncio.Event(), asyncio.Event()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._seq = 0
+        self._unacked: deque[tuple[int, int]] = deque()  # number of a batch, pictures before it
+        self._pictures = self._pictures_acked = 0
+        self._acked = asyncio.Event()
+
+    def hello(self, have: int) -> None:
+        """Go on from a version; what is on its way counts as lost."""
+        self.version, self.owed = have, True
+        self._unacked.clear()
+        lost = [i for i, (_, number) in self.thumbs.items() if number > self._pictures_acked]
+        for index in lost:
+            del self.thumbs[index]
+        self._pictures_acked = self._pictures
+        if have == 0:
+            self.told.clear()
+            self.thumbs.clear()
+        self._go_on()
+
+    def see(self, visible: range) -> None:
+        """Remember what is on its screen, and forget what was told of the rest."""
+        self.visible = visible
+        self.told = {i: said for i, said in self.told.items() if i in visible}
+        self.thumbs = {i: sent for i, sent in self.thumbs.items() if i in visible}
+        self._go_on()
+
+    def ack(self, seq: int) -> None:
+        """Take back the credit of a batch and of all that was sent before it."""
+        while self._unacked and self._unacked[0][0] <= seq:
+            self._pictures_acked = self._unacked.popleft()[1]
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self.wake.set()
+        self.wake_thumbs.set()
+        self._acked.set()
+
+    def next_seq(self) -> int:
+        """Number a batch that is about to be sent."""
+        self._seq += 1
+        self._unacked.append((self._seq, self._pictures))
+        self.told_at = time.monotonic()
+        return self._seq
+
+    def pay(self, cost: int = 1) -> int:
+        """Take the credit of a picture that is about to be sent; return `pictures`."""
+        self._pictures += cost
+        return self._pictures
+
+    async def until_picture_credit(self) -> None:
+        """Wait until a picture may be sent."""
+        while not self.picture_credit:
+            self._acked.clear()
+            await self._acked.wait()
+
+    @property
+    def credit(self) -> bool:
+        """Whether a batch may be sent."""
+        return len(self._unacked) < CREDIT
+
+    @property
+    def picture_credit(self) -> bool:
+        """Whether a picture may be sent."""
+        return self._pictures - self._pictures_acked < PICTURE_CREDIT
+
+    @property
+    def pictures_unmarked(self) -> bool:
+        """Whether pictures were sent behind which no batch asks for an acknowledgement."""
+        marked = self._unacked[-1][1] if self._unacked else self._pictures_acked
+        return self._pictures > marked
+
+    @property
+    def silent(self) -> bool:
+        """Whether it owes an acknowledgement for too long."""
+        return bool(self._unacked) and time.monotonic() - self.heard_at > SILENCE_SECONDS
+
+
+class Clients:
+    """All clients of one grid. Used on our loop only, but for being made."""
+
+    def __init__(
+        self, board: Board, *, send: Send, act: Act, stale_sheet: Callable[[str], bool]
+    ) -> None:
+        """Wait for clients to come; nothing is watched before.
+
+        Args:
+            board: What is shown.
+            send: Takes a message and its buffers.
+            act: Does what a button asks for.
+            stale_sheet: Whether the saved contact sheet is out of a client's reach.
+        """
+        self._board, self._send, self._act, self._stale_sheet = board, send, act, stale_sheet
+        self._clients: dict[str, Client] = {}
+        self._reading = asyncio.Semaphore(READERS)
+        self._watching: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def close(self) -> None:
+        """Tell nobody anything any more."""
+        for client in list(self._clients.values()):
+            self._forget(client)
+
+    # -- hearing
+
+    def hear(self, message: FromBrowser) -> None:
+        """Take what a client says."""
+        client = self._clients.get(message["client"])
+        if message["kind"] == "hello":
+            client = client or self._welcome(message["client"])
+            client.heard_at = time.monotonic()
+            client.hello(self._known(message))
+            return
+        if client is None:
+            self._where_we_are(message["client"])
+            if message["kind"] in ("get", "do"):
+                self._reply(message, error="this page was not heard of for a while; try again")
+            return
+        client.heard_at = time.monotonic()
+        self._take(client, message)
+
+    def _take(self, client: Client, message: Ack | See | Get | Do) -> None:
+        match message["kind"]:
+            case "ack":
+                client.ack(message["seq"])
+            case "see":
+                count = len(self._board.state.cells)
+                client.see(range(min(message["from"], count), min(message["to"], count)))
+            case "get" | "do" if client.waiting >= MOST_REQUESTS:
+                self._reply(message, error="too many requests at once")
+            case "get":
+                self._begin(client, self._full(client, message))
+            case "do":
+                self._begin(client, self._do(client, message))
+
+    def refuse(self, error: WireError) -> None:
+        """Answer a message that could not be understood."""
+        if error.req:
+            self._post({**self._to(error.client, "reply"), "req": error.req, "error": str(error)})
+        elif error.client:
+            self.notice(error.client, str(error))
+
+    def notice(self, client: str, text: str) -> None:
+        """Show an error in the panel of one client."""
+        self._post({**self._to(client, "notice"), "level": "error", "text": text})
+
+    def notice_all(self, text: str) -> None:
+        """Show an error in the panel of every client."""
+        for client in self._clients:
+            self.notice(client, text)
+
+    # -- clients come and go
+
+    def _welcome(self, client_id: str) -> Client:
+        while len(self._clients) >= MOST_CLIENTS:
+            self._forget(min(self._clients.values(), key=lambda c: c.heard_at))
+        client = self._clients[client_id] = Client(client_id)
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch(), name="comfynb-grid")
+        for work in (self._feed, self._feed_thumbs):
+            self._begin(client, work(client), request=False)
+        return client
+
+    def _forget(self, client: Client) -> None:
+        self._clients.pop(client.id, None)
+        for task in list(client.tasks):
+            task.cancel()
+        if not self._clients and self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+
+    def _begin(
+        self, client: Client, work: Coroutine[Any, Any, None], *, request: bool = True
+    ) -> None:
+        """Do something for a client; an error of our own is shown to it."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception as exc:
+                logger.exception("the grid met an error of comfynb's own")
+                self.notice(client.id, f"an error of comfynb's own: {exc!r}; please report it")
+                if not request:
+                    self._forget(client)
+
+        def done(task: asyncio.Task[None]) -> None:
+            work.close()  # it may have been cancelled before it began
+            client.tasks.discard(task)
+            client.waiting -= request
+
+        client.waiting += request
+        task = asyncio.get_running_loop().create_task(guarded())
+        client.tasks.add(task)
+        task.add_done_callback(done)
+
+    async def _watch(self) -> None:
+        async for _ in self._board.subscribe():
+            for client in self._clients.values():
+                client.wake.set()
+                client.wake_thumbs.set()
+
+    def _known(self, message: Hello) -> int:
+        """Return the version a client has; one of another life counts as nothing."""
+        have = message["have"]
+        return have if have <= self._board.state.version else 0
+
+    # -- batches
+
+    async def _feed(self, client: Client) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_SECONDS):
+                    await client.wake.wait()
+            client.wake.clear()
+            if client.silent:
+                logger.debug("a page was silent for %g s", SILENCE_SECONDS)
+                self._forget(client)
+                return
+            if client.credit and self._tell(client):
+                await asyncio.sleep(BATCH_SECONDS)
+
+    def _tell(self, client: Client) -> bool:
+        """Send what changed, if anything did."""
+        changes = self._board.changes(client.version)
+        head = telling.head(self._board, stale_sheet=self._stale_sheet(client.id))
+        abouts = self._abouts(client)
+        if abouts:
+            self._post({**self._to(client.id, "about"), "cells": abouts})
+        if not (
+            client.owed
+            or abouts
+            or client.pictures_unmarked
+            or changes.version > client.version
+            or _head_changed(client, head)
+        ):
+            return False
+        previews, buffers = self._previews(client, changes.cells)
+        self._post(
+            {
+                **self._to(client.id, "batch"),
+                "seq": client.next_seq(),
+                "from": client.version,
+                "to": changes.version,
+                "head": head,
+                "cells": [telling.news(state) for state in changes.cells],
+                "previews": previews,
+            },
+            buffers,
+        )
+        client.version, client.head, client.owed = changes.version, head, False
+        if len(abouts) == ABOUTS_AT_ONCE:
+            client.wake.set()
+        return True
+
+    def _where_we_are(self, client_id: str) -> None:
+        """Tell a client that we forgot where the board stands, so that it can see a gap."""
+        version = self._board.state.version
+        self._post(
+            {
+                **self._to(client_id, "batch"),
+                "seq": 0,
+                "from": version,
+                "to": version,
+                "head": telling.head(self._board, stale_sheet=self._stale_sheet(client_id)),
+                "cells": [],
+                "previews": [],
+            }
+        )
+
+    def _previews(
+        self, client: Client, changed: Sequence[CellState]
+    ) -> tuple[list[PreviewOf], list[bytes]]:
+        shown = [s for s in changed if s.preview is not None and s.cell.index in client.visible]
+        shown = shown[-PREVIEWS_AT_ONCE:]
+        buffers = [state.preview for state in shown if state.preview is not None]
+        previews: list[PreviewOf] = [
+            {"i": state.cell.index, "mime": _mime(data)}
+            for state, data in zip(shown, buffers, strict=True)
+        ]
+        return previews, buffers
+
+    def _abouts(self, client: Client) -> list[CellAbout]:
+        """Describe cells on screen that were not described as they are now."""
+        abouts = []
+        for state in self._seen(client):
+            k = state.keyframe
+            said = (state.cell.key, state.status in ENDED, None if k is None else (k.id, k.status))
+            if client.told.get(state.cell.index) != said:
+                client.told[state.cell.index] = said
+                abouts.append(telling.about(state))
+                if len(abouts) == ABOUTS_AT_ONCE:
+                    break
+        return abouts
+
+    def _seen(self, client: Client) -> Sequence[CellState]:
+        return self._board.state.cells[client.visible.start : client.visible.stop]
+
+    # -- pictures
+
+    async def _feed_thumbs(self, client: Client) -> None:
+        while True:
+            await client.wake_thumbs.wait()
+            client.wake_thumbs.clear()
+            while client.picture_credit and (wanted := self._next_thumb(client)):
+                index, keyframe = wanted
+                await self._thumb(client, index, keyframe)
+
+    def _next_thumb(self, client: Client) -> tuple[int, Keyframe] | None:
+        for state in self._seen(client):
+            keyframe = state.keyframe
+            if keyframe is not None and keyframe.status in MADE and keyframe.outputs:
+                sent = client.thumbs.get(state.cell.index)
+                if sent is None or sent[0] != keyframe.outputs[0].sha256:
+                    return state.cell.index, keyframe
+        return None
+
+    async def _thumb(self, client: Client, index: int, keyframe: Keyframe) -> None:
+        output = keyframe.outputs[0]
+        try:
+            async with self._reading:
+                data = await loop.in_worker(_small, keyframe)
+        except (ComfynbError, OSError) as exc:
+            if index in client.visible:
+                client.thumbs[index] = (output.sha256, 0)  # not again and again
+                self.notice(client.id, f"{keyframe.scene.label}: {exc}")
+            return
+        if index not in client.visible:
+            return
+        client.thumbs[index] = (output.sha256, client.pay())
+        self._post(
+            {
+                **self._to(client.id, "thumb"),
+                "i": index,
+                "sha256": output.sha256,
+                "mime": _mime(data),
+                "width_px": output.width_px,
+                "height_px": output.height_px,
+            },
+            [data],
+        )
+        client.wake.set()
+
+    async def _full(self, client: Client, message: Get) -> None:
+        cells = self._board.state.cells
+        index, number = message["cell"], message["output"]
+        keyframe = cells[index].keyframe if index < len(cells) else None
+        if keyframe is None or number >= len(keyframe.outputs):
+            self._reply(message, error="there is no such picture")
+            return
+        await client.until_picture_credit()
+        client.pay(FULL_COST)
+        try:
+            async with self._reading:
+                data = await loop.in_worker(keyframe.read, number)
+        except (ComfynbError, OSError) as exc:
+            self._reply(message, error=str(exc))
+            client.wake.set()
+            return
+        self._post(
+            {
+                **self._to(client.id, "full"),
+                "req": message["req"],
+                "i": index,
+                "output": number,
+                "mime": keyframe.outputs[number].mime,
+            },
+            [data],
+        )
+        client.wake.set()
+
+    # -- buttons
+
+    async def _do(self, client: Client, message: Do) -> None:
+        try:
+            await self._act(message["name"], message.get("cells"), client.id)
+        except ComfynbError as exc:
+            self._reply(message, error=str(exc))
+            return
+        except Exception as exc:
+            logger.exception("a button met an error of comfynb's own")
+            self._reply(message, error=f"an error of comfynb's own: {exc!r}; please report it")
+            return
+        self._reply(message)
+        client.wake.set()
+
+    def _reply(self, message: Get | Do, *, error: str | None = None) -> None:
+        answer: dict[str, Any] = {"ok": True} if error is None else {"error": error}
+        self._post({**self._to(message["client"], "reply"), "req": message["req"], **answer})
+
+    # -- sending
+
+    def _to(self, client_id: str, kind: str) -> dict[str, Any]:
+        return {"v": VERSION, "kind": kind, "client": client_id}
+
+    def _post(self, message: Any, buffers: Sequence[bytes] = ()) -> None:
+        self._send(message, buffers)
+
+
+def _head_changed(client: Client, head: Head) -> bool:
+    """Whether a client is to be sent the head; the times alone only now and then."""
+    if client.head is None:
+        return True
+    if head["active"] and time.monotonic() - client.told_at >= TICK_SECONDS:
+        return True
+    times = {"elapsed_s": 0.0, "left_s": None}
+    return {**head, **times} != {**client.head, **times}
+
+
+def _small(keyframe: Keyframe) -> bytes:
+    """Return the thumbnail of a keyframe's first picture; in a worker."""
+    make: Callable[[str], bytes | Path] | None = getattr(keyframe.pictures, "thumbnail", None)
+    if make is None:
+        return keyframe.read()
+    small = make(keyframe.outputs[0].sha256)
+    return small if isinstance(small, bytes) else small.read_bytes()
+
+
+def _mime(data: bytes) -> str:
+    """Tell the type from the bytes; previews come as JPEG or PNG, thumbnails as WebP."""
+    if data[:4] == b"RIFF":
+        return "image/webp"
+    return "image/png" if data[:4] == b"\x89PNG" else "image/jpeg"
