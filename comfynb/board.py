@@ -15,7 +15,7 @@ from typing import Protocol
 
 from comfynb import loop
 from comfynb.cells import Cell
-from comfynb.errors import ClosedError, SceneError
+from comfynb.errors import ClosedError, LogError, SceneError
 from comfynb.keyframes import EMPTY, ENDED, MADE, Keyframe, Status
 from comfynb.log import Log, RunRecord
 from comfynb.loop import Signal
@@ -55,6 +55,7 @@ class Board:
         self._start = start
         self._following: set[asyncio.Task[None]] = set()
         self._open: set[Run] = set()  # those whose last word has not been copied yet
+        self._closed = False
         self._copied = Signal()
         self._given: list[Keyframe] = []  # in order of completion
         self.runs: list[Run] = []
@@ -99,15 +100,17 @@ class Board:
                 some of them again.
 
         Raises:
-            LogError: The log cannot be read.
-            KeyError: There is no such run.
+            LogError: The log cannot be read, or has no such run.
         """
         records = sorted(
             (record for record in log.runs() if run in (None, record.id)),
             key=lambda record: record.created_at,
         )
         if not records:
-            raise KeyError(f"the log has no run {run}" if run else "the log has no run yet")
+            hint = "its .runs() tells which it has" if run else "make one with comfynb.connect()"
+            lacking = f"no run {run!r}" if run else "no run yet"
+            folder = str(log.folder)
+            raise LogError(f"the log at {folder} has {lacking}; {hint}", folder=folder)
         record = records[-1] if run else _whole(records)
         keys = {cell.key for cell in record.cells}
         return cls.of_run(record, [k for k in log.keyframes() if k.key in keys])
@@ -219,7 +222,7 @@ class Board:
             next_seed: Give each of them its next seed first, and so another picture.
 
         Raises:
-            ClosedError: There is no server behind this board, or its studio was closed.
+            ClosedError: There is no server behind this board, or it or its studio was closed.
             WorkflowError: Another seed is asked for and the workflow has no place for one.
         """
         if self._start is None:
@@ -227,6 +230,8 @@ class Board:
                 "this board shows a log and has no server; make pictures with "
                 "comfynb.connect(..., log=...)"
             )
+        if self._closed:
+            raise ClosedError("this board was closed; make another")
         if indices is None:
             indices = {state.cell.index for state in self.state.cells}
         run = self._start(indices, force=force, next_seed=next_seed)
@@ -244,6 +249,7 @@ class Board:
 
     def close(self) -> None:
         """Stop watching; the runs go on. Safe to call twice."""
+        self._closed = True
         loop.get().call_soon_threadsafe(self._close)
 
     def _close(self) -> None:

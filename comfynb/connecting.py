@@ -136,7 +136,7 @@ class OpenLog:
             run: Its id; None: the latest.
 
         Raises:
-            KeyError: There is no such run.
+            LogError: There is no such run.
         """
         return Board.of_log(self.log, run)
 
@@ -155,7 +155,7 @@ class OpenLog:
             static_twin: As for `Studio.grid`.
 
         Raises:
-            KeyError: There is no such run.
+            LogError: There is no such run.
         """
         from comfynb.widgets import SceneGrid  # noqa: PLC0415 - ipywidgets takes 0.2 s
 
