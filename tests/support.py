@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
+import uuid
 from pathlib import Path
 
 import httpx
+import psutil
+from websockets.sync.client import ClientConnection
+from websockets.sync.client import connect as ws_connect
 
+from comfynb import lanes, loop, stores
+from comfynb.backends.comfyui import Address, ComfyUIBackend
+from comfynb.studio import Studio
 from comfynb.workflows import Workflow
 
 NODES = Path(__file__).parent / "nodes.py"
+CHECKPOINT = "tiny-scenes.onnx"
 
 
 class Engine:
@@ -21,6 +31,14 @@ class Engine:
 
     def __init__(self, token: str = "") -> None:
         self.token = token
+        # One for all questions, since making one takes 20 ms; without connections that outlive
+        # the question, which a killed server would break.
+        self._http = httpx.Client(
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            limits=httpx.Limits(max_keepalive_connections=0),
+            trust_env=False,
+            verify=False,
+        )
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -53,12 +71,10 @@ class Engine:
             pipe.close()
 
     def get(self, path: str):
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        return httpx.get(self.url + path, headers=headers, trust_env=False).json()
+        return self._http.get(self.url + path).json()
 
     def post(self, path: str, body: dict):
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        answer = httpx.post(self.url + path, json=body, headers=headers, trust_env=False)
+        answer = self._http.post(self.url + path, json=body)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
@@ -66,6 +82,91 @@ class Engine:
         """Ids of the prompts that run or wait."""
         queue = self.get("/queue")
         return {item[1] for item in queue["queue_running"] + queue["queue_pending"]}
+
+    def ended(self) -> set[str]:
+        """Ids of the prompts that have ended since it was started."""
+        return set(self.get("/history"))
+
+    def post_prompt(self, *, client_id: str = "", **knobs) -> str:
+        """Send a prompt as a client of its own does; return its id."""
+        flow = Workflow.load(guarded_graph()).with_knobs({"checkpoint": CHECKPOINT, **knobs})
+        prompt_id = str(uuid.uuid4())
+        graph = json.loads(json.dumps(flow.graph, default=dict))
+        self.post("/prompt", {"prompt": graph, "prompt_id": prompt_id, "client_id": client_id})
+        return prompt_id
+
+
+class Stranger(threading.Thread):
+    """A client with a socket of its own on a thread of its own, that has nothing to do with us.
+
+    Notes when each of its messages came.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(daemon=True)
+        self.client_id = uuid.uuid4().hex
+        self.heard: list[tuple[float, str, str | None]] = []
+        """Time, type, prompt id."""
+        self._url = f"{engine.url.replace('http', 'ws')}/ws?clientId={self.client_id}"
+        self._socket: ClientConnection | None = None
+        self.start()
+        wait_for(lambda: self.heard)  # the first status: from here on it is told everything
+
+    def run(self) -> None:
+        with ws_connect(self._url, proxy=None, max_size=None) as self._socket:
+            for frame in self._socket:
+                if isinstance(frame, str):
+                    body = json.loads(frame)
+                    self.heard.append((time.time(), body["type"], body["data"].get("prompt_id")))
+
+    def times(self, kind: str, prompt_id: str) -> list[float]:
+        """When messages of a type about a prompt came; seconds since the epoch."""
+        return [at for at, *what in self.heard if what == [kind, prompt_id]]
+
+    def close(self) -> None:
+        self._socket.close()
+        self.join(10)
+
+
+def studio_on(url: str, *, workflow, log, **options) -> Studio:
+    """A studio on a lane of its own, whose backend takes `options` that `connect` has not."""
+    key = ("test", url, object())
+    lane = lanes.lane(key, lambda: ComfyUIBackend(Address.parse(url), **options))
+    return Studio(lane, stores.hold(log), kind="comfyui", workflow=workflow)
+
+
+def script(text: str, *arguments: object, errors: bool = False) -> subprocess.Popen[str]:
+    """Run Python text that may import this module, in a process of its own."""
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    return subprocess.Popen(
+        [sys.executable, "-c", text, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if errors else None,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+    )
+
+
+def tasks_on_our_loop() -> list[str]:
+    """Names of the tasks on comfynb's own loop, but for the one that looks."""
+
+    async def look() -> list[str]:
+        return sorted(
+            f"{task.get_name()}: {task.get_coro().__qualname__}"
+            for task in asyncio.all_tasks()
+            if task is not asyncio.current_task()
+        )
+
+    return loop.wait(look(), timeout=10)
+
+
+def sockets_to(*ports: int) -> int:
+    """How many open connections this process has to these ports of this machine."""
+    return sum(
+        bool(c.raddr) and c.raddr.port in ports and c.status == psutil.CONN_ESTABLISHED
+        for c in psutil.Process().net_connections("tcp")
+    )
 
 
 def guarded_graph(*, seconds: float = 0.0, message: str = "", steps: int = 1) -> dict:
