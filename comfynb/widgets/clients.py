@@ -83,6 +83,7 @@ class Client:
         version: Of the board; what it was sent leads there.
         visible: The cells on its screen.
         told: What was said about each visible cell, as a fingerprint.
+        previews: The rough pictures it was sent last.
         thumbs: Of each visible cell the thumbnail that was sent: sha256, and `pictures` then.
         heard_at: When it said something; seconds, monotonic.
         told_at: When it was sent a batch.
@@ -97,6 +98,7 @@ class Client:
         self.version = 0
         self.visible = range(0)
         self.told: dict[int, object] = {}
+        self.previews: dict[int, bytes] = {}
         self.thumbs: dict[int, tuple[str, int]] = {}
         self.heard_at, self.told_at = time.monotonic(), 0.0
         self.waiting = 0
@@ -126,6 +128,7 @@ class Client:
         """Remember what is on its screen, and forget what was told of the rest."""
         self.visible = visible
         self.told = {i: said for i, said in self.told.items() if i in visible}
+        self.previews = {i: data for i, data in self.previews.items() if i in visible}
         self.thumbs = {i: sent for i, sent in self.thumbs.items() if i in visible}
         self._go_on()
 
@@ -376,14 +379,16 @@ class Clients:
     def _previews(
         self, client: Client, changed: Sequence[CellState]
     ) -> tuple[list[PreviewOf], list[bytes]]:
-        shown = [s for s in changed if s.preview is not None and s.cell.index in client.visible]
-        shown = shown[-PREVIEWS_AT_ONCE:]
-        buffers = [state.preview for state in shown if state.preview is not None]
-        previews: list[PreviewOf] = [
-            {"i": state.cell.index, "mime": _mime(data)}
-            for state, data in zip(shown, buffers, strict=True)
-        ]
-        return previews, buffers
+        """Return the rough pictures that are new on its screen, and their bytes."""
+        sent: list[tuple[int, bytes]] = []
+        for state in changed:
+            index, data = state.cell.index, state.preview
+            if data is None or index not in client.visible:
+                client.previews.pop(index, None)
+            elif data is not client.previews.get(index) and len(sent) < PREVIEWS_AT_ONCE:
+                client.previews[index] = data
+                sent.append((index, data))
+        return [{"i": i, "mime": _mime(data)} for i, data in sent], [data for _, data in sent]
 
     def _abouts(self, client: Client) -> list[CellAbout]:
         """Describe cells on screen that were not described as they are now."""

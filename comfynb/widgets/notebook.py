@@ -44,6 +44,20 @@ def execution() -> Execution | None:
     return Execution(str(cell), str(ident))
 
 
+def display(bundle: dict[str, Any], *, display_id: str | None = None, update: bool = False) -> None:
+    """Add an output to the cell that runs, or renew one; nothing outside of a notebook.
+
+    Args:
+        bundle: Representations by media type, as a notebook file holds them.
+        display_id: Under which it can be renewed.
+        update: Renew it, wherever it is, instead of adding one.
+    """
+    here = shell()
+    if here is not None:
+        transient = {} if display_id is None else {"display_id": display_id}
+        here.display_pub.publish(bundle, metadata={}, transient=transient, update=update)
+
+
 def shows_twins_twice() -> bool:
     """Whether this host would show a contact sheet beside the live grid.
 

@@ -126,17 +126,15 @@ class SceneGrid(anywidget.AnyWidget):
         """Show it in the cell that runs; does nothing where there is no notebook."""
         if notebook.shell() is None:
             return
-        from IPython.display import display  # noqa: PLC0415 - there is a notebook
-
         self._shown_in = notebook.execution()
         if self.comm is None:
-            display({"text/plain": repr(self)}, raw=True)  # type: ignore[no-untyped-call]
+            notebook.display({"text/plain": repr(self)})
             return
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
         # Words that are the same each time the notebook is run.
         words = f"<SceneGrid of {self.count} scenes>"
         bundle = {"text/plain": words, "application/vnd.jupyter.widget-view+json": view}
-        display(bundle, raw=True)  # type: ignore[no-untyped-call]
+        notebook.display(bundle)
         if self._twin is not None:
             self._show_twin(self._twin)
 

@@ -20,6 +20,7 @@ from typing import Any
 from comfynb import loop
 from comfynb.board import Board
 from comfynb.states import Snapshot
+from comfynb.widgets import notebook
 
 REFRESH_SECONDS = 30.0
 LARGEST_JPEG = 150_000
@@ -108,9 +109,7 @@ class Twin:
             return self._bundle
 
     def _publish(self, bundle: Bundle, *, update: bool) -> None:
-        from IPython.display import display  # noqa: PLC0415 - `shown` means there is IPython
-
-        display(bundle, raw=True, display_id=self._display_id, update=update)  # type: ignore[no-untyped-call]
+        notebook.display(bundle, display_id=self._display_id, update=update)
 
     def met(self, page: str) -> None:
         """Note a page that shows the grid, when it says hello."""
@@ -169,8 +168,6 @@ def wanted(option: Any) -> bool:
     Raises:
         ValueError: It is something else.
     """
-    from comfynb.widgets import notebook  # noqa: PLC0415 - asked once a grid
-
     if option not in (True, False, "auto"):
         raise ValueError(f"static_twin must be True, False or 'auto', not {option!r}")
     return not notebook.shows_twins_twice() if option == "auto" else bool(option)

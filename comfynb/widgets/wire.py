@@ -324,4 +324,6 @@ def parse(content: object) -> FromBrowser:
 def _short(value: object) -> str:
     if isinstance(value, list | dict) or (isinstance(value, str) and len(value) > 80):
         return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, int) and abs(value) > 2**63:
+        return "so large a number"  # Python refuses to write the largest ones in digits
     return repr(value)
