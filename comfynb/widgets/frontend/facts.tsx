@@ -50,7 +50,6 @@ export function Facts({ client, cell, output }: FactsProps) {
           {warning}
         </p>
       ))}
-      {about ? <Table about={about} output={output.value} /> : null}
       {about && about.outputs.length > 1 ? <Choice about={about} output={output} /> : null}
       <div class="cnb-controls">
         {MISSING.has(live.status) ? (
@@ -64,6 +63,7 @@ export function Facts({ client, cell, output }: FactsProps) {
           </Deed>
         ) : null}
       </div>
+      {about ? <Table about={about} output={output.value} /> : null}
     </div>
   );
 }

@@ -21,17 +21,13 @@ export function Header({ client, title }: HeaderProps) {
   const head = store.head.value;
   return (
     <header class="cnb-header">
-      <div class="cnb-heading">
-        <h2 class="cnb-name">{title || "Scenes"}</h2>
-        <Controls client={client} />
-      </div>
-      <div class="cnb-facts">
-        <Figures store={store} />
-        <p class="cnb-server" data-state={linkState(store, head)}>
-          {head?.server ? <span class="cnb-server-name">{head.server}</span> : null}
-          <span class="cnb-connection">{connectionWord(store.link.value, head)}</span>
-        </p>
-      </div>
+      <h2 class="cnb-name">{title || "Scenes"}</h2>
+      <Controls client={client} />
+      <Figures store={store} />
+      <p class="cnb-server" data-state={linkState(store, head)}>
+        {head?.server ? <span class="cnb-server-name">{head.server}</span> : null}
+        <span class="cnb-connection">{connectionWord(store.link.value, head)}</span>
+      </p>
       <Bar head={head} total={store.cells.length} />
       <Said store={store} />
     </header>
@@ -158,8 +154,9 @@ function Said({ store }: { store: Store }) {
 /** What went wrong, and what the kernel wants to tell. */
 export function Notices({ store }: { store: Store }) {
   const gone = store.link.value === "gone";
+  const isSheetOld = store.head.value?.sheet === "old";
   const notices = store.notices.value;
-  if (!gone && !notices.length) {
+  if (!gone && !isSheetOld && !notices.length) {
     return null;
   }
   return (
@@ -167,6 +164,14 @@ export function Notices({ store }: { store: Store }) {
       {gone ? (
         <li class="cnb-notice" data-level="error">
           <p>{GONE}</p>
+        </li>
+      ) : null}
+      {isSheetOld ? (
+        <li class="cnb-notice" data-level="info">
+          <p>
+            This page was reloaded, so the contact sheet saved with the notebook is old. Run{" "}
+            <code>grid.snapshot()</code> in a new cell to save a new one.
+          </p>
         </li>
       ) : null}
       {notices.map(({ id, level, text, times }) => (

@@ -8,7 +8,7 @@
  */
 
 /** The twin's text begins with it; its JPEG has it as comment. widgets/twin.py agrees. */
-export const MARK = "comfynb scene grid";
+export const MARK = "comfynb contact sheet";
 
 const CHILD = ".jp-OutputArea-child";
 /** How much of a picture is searched for the mark, in characters of base64 (a multiple of 4). */
