@@ -55,13 +55,13 @@ class Blobs:
         sha256 = output.sha256
         name = _name(sha256, output.mime)
         folder = self.root / "blobs" / sha256[:2]
-        there = regular_file(self.root, "blobs", sha256[:2], name)
+        if sha256[:2] not in self._made:
+            make_inner(self.root / "blobs", sha256[:2])
+            self._made.add(sha256[:2])
+        there = regular_file(folder, name)
         if there is not None and there.st_size == len(data):
             sync_folder(folder)  # another process may be between its rename and its sync
             return
-        if sha256[:2] not in self._made:
-            make_inner(self.root, "blobs", sha256[:2])
-            self._made.add(sha256[:2])
         try:
             write_file(folder / name, data, sync=True)
         except FileNotFoundError:  # somebody removed the folder

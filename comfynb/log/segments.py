@@ -42,6 +42,8 @@ class SegmentWriter:
         self._lock = threading.Lock()
         self._descriptor: int | None = None
         self._path = folder
+        self._file = (0, 0)  # inode and device
+        self._size = 0
         self._pid = 0
 
     def append(self, line: bytes, *, sync: bool) -> None:
@@ -58,11 +60,10 @@ class SegmentWriter:
         with self._lock:
             for attempt in range(1, _ATTEMPTS + 1):
                 descriptor = self._open()
-                size = os.fstat(descriptor).st_size
                 try:
                     write_all(descriptor, line)
                 except OSError:
-                    self._undo(descriptor, size)
+                    self._undo(descriptor)
                     raise
                 try:
                     if sync:
@@ -70,12 +71,13 @@ class SegmentWriter:
                 except OSError as exc:
                     # The system may have thrown the unwritten pages away and would call the next
                     # sync of this file a success: never trust the file again.
-                    self._undo(descriptor, size)
+                    self._undo(descriptor)
                     self._leave()
                     if exc.errno in FULL or attempt == _ATTEMPTS:
                         raise
                     continue
-                if self._is_ours(descriptor):
+                self._size += len(line)
+                if self._is_ours():
                     return
                 self._leave()
             raise OSError(errno.EIO, "segments are taken away as fast as they are made")
@@ -95,6 +97,8 @@ class SegmentWriter:
             name = f"{time.time_ns() // 1_000_000:013d}-{secrets.token_hex(4)}.jsonl"
             self._path = self.folder / name
             self._descriptor = os.open(self._path, CREATE | os.O_APPEND, 0o666)
+            status = os.fstat(self._descriptor)
+            self._file, self._size = (status.st_ino, status.st_dev), 0
             self._pid = os.getpid()
             if fcntl is not None:
                 with contextlib.suppress(OSError):  # no locks on this file system: none can adopt
@@ -107,16 +111,16 @@ class SegmentWriter:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _undo(self, descriptor: int, size: int) -> None:
+    def _undo(self, descriptor: int) -> None:
         """Take a line that is not whole off the end again, or leave the file as it is."""
         try:
-            os.ftruncate(descriptor, size)
+            os.ftruncate(descriptor, self._size)
         except OSError:
             self._leave()  # readers pass over a torn end; a line behind it would be lost
 
-    def _is_ours(self, descriptor: int) -> bool:
+    def _is_ours(self) -> bool:
         try:
-            there, here = self._path.lstat(), os.fstat(descriptor)
+            there = self._path.lstat()
         except FileNotFoundError:
             return False
-        return (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev)
+        return (there.st_ino, there.st_dev) == self._file
