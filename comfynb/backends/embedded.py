@@ -14,10 +14,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
 from typing import Any
+from weakref import WeakSet
 
 from comfynb import loop
 from comfynb.backends.base import Backend, Line, Listener, Outcome, ServerInfo
@@ -27,6 +29,14 @@ from comfynb.errors import EngineError, EngineMissingError, ServerGoneError
 LABEL = "embedded engine"
 CHECKPOINT = "tiny-scenes.onnx"
 """The one checkpoint it has; known here, so that keys need no running engine."""
+
+START_SECONDS = 120.0
+"""How long the engine may take to listen; usually it takes 0.5 s, from a cold disk many more."""
+
+Started = tuple[subprocess.Popen[bytes], Address]
+"""A process, and where it listens."""
+
+_all: WeakSet[EmbeddedBackend] = WeakSet()
 
 NEEDS = ("aiohttp", "onnxruntime", "numpy")
 
@@ -63,6 +73,7 @@ class EmbeddedBackend(Backend):
         self._server: ComfyUIBackend | None = None
         self._opening = asyncio.Lock()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
+        _all.add(self)
 
     @property
     def line(self) -> Line:  # noqa: D102 - as Backend says
@@ -70,16 +81,10 @@ class EmbeddedBackend(Backend):
 
     async def open(self) -> ServerInfo:  # noqa: D102
         async with self._opening:
-            if not self._alive():
+            if self._server is None or not self._alive():
                 await self._end()
-                self._process = await loop.in_worker(self._start)
-                hello = await loop.in_worker(self._read_hello, self._process)
-                self._server = ComfyUIBackend(
-                    Address.parse(hello["url"], token=hello["token"]),
-                    label=LABEL,
-                    alive=self._alive,
-                )
-            assert self._server is not None
+                self._process, address = await _unless_cancelled(self._start)
+                self._server = ComfyUIBackend(address, alive=self._alive)
             return await self._server.open()
 
     async def checkpoints(self) -> Sequence[str]:  # noqa: D102
@@ -104,7 +109,8 @@ class EmbeddedBackend(Backend):
     def _alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> Started:
+        """Start the process and hear where it listens; in a worker."""
         if lacking := missing():
             raise EngineMissingError(
                 f"the embedded engine needs {', '.join(lacking)}: pip install 'comfynb[engine]'",
@@ -114,7 +120,7 @@ class EmbeddedBackend(Backend):
         if self._threads is not None:
             command += ["--threads", str(self._threads)]
         try:
-            return subprocess.Popen(  # noqa: S603 - our own module, no shell
+            process = subprocess.Popen(  # noqa: S603 - our own module, no shell
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -124,19 +130,18 @@ class EmbeddedBackend(Backend):
             )
         except OSError as exc:
             raise EngineError(f"the embedded engine did not start: {exc}", server=LABEL) from exc
-
-    def _read_hello(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
-        """Read the engine's first line; in a worker."""
         assert process.stdout is not None
-        line = process.stdout.readline()
+        too_late = threading.Timer(START_SECONDS, process.kill)
+        too_late.start()
+        try:
+            line = process.stdout.readline()
+        finally:
+            too_late.cancel()
         try:
             hello = json.loads(line)
-        except ValueError:
-            hello = None
-        if isinstance(hello, dict) and {"url", "token"} <= hello.keys():
-            return hello
-        process.kill()
-        process.wait()
+            return process, Address.parse(hello["url"], token=hello["token"], name=LABEL)
+        except (ValueError, TypeError, KeyError):
+            _kill(process)
         self._stderr.seek(0)
         said = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
         reason = said[-1] if said else "it said nothing"
@@ -150,6 +155,35 @@ class EmbeddedBackend(Backend):
         if process is not None:
             await asyncio.shield(_ended(process))
 
+    def _disown(self) -> None:
+        """In a forked child: the process is the parent's, and ends with the parent alone."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process = self._server = None
+
+
+async def _unless_cancelled(start: Callable[[], Started]) -> Started:
+    """Start a process in a worker; cancelled meanwhile, end it again."""
+    starting = asyncio.ensure_future(loop.in_worker(start))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        starting.add_done_callback(_abandon)
+        raise
+
+
+def _abandon(starting: asyncio.Future[Started]) -> None:
+    if not starting.cancelled() and starting.exception() is None:
+        _kill(starting.result()[0])
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+
 
 async def _ended(process: subprocess.Popen[bytes]) -> None:
     """Close its standard input and see it end. Needs no worker: those are gone at exit."""
@@ -159,8 +193,13 @@ async def _ended(process: subprocess.Popen[bytes]) -> None:
         if process.poll() is not None:
             break
         await asyncio.sleep(0.01)
-    else:
-        process.kill()
-        process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+    _kill(process)  # where it did not end by itself; else only what is left of it
+
+
+def _disown_all() -> None:
+    for backend in list(_all):
+        backend._disown()  # noqa: SLF001 - ours
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_disown_all)

@@ -56,7 +56,6 @@ class ComfyUIBackend(Backend):
         self,
         address: Address,
         *,
-        label: str | None = None,
         reconnect_for: float = 60.0,
         silence: float = 10.0,
         dead_after: float = 30.0,
@@ -66,14 +65,13 @@ class ComfyUIBackend(Backend):
 
         Args:
             address: Where the server is.
-            label: Its name on screen and in logs; None: host and port.
             reconnect_for: Seconds of trying before a lost server counts as gone.
             silence: Seconds without a word about a prompt before the server is asked.
             dead_after: Seconds with prompts pending and none running before its worker counts
                 as dead.
             alive: False once the server is known to have ended.
         """
-        self.label = label or address.label
+        self.label = address.label
         self._silence, self._dead_after = silence, dead_after
         self._address, self._http = address, Http(address)
         self._connection = Connection(
