@@ -41,6 +41,9 @@ from comfynb.errors import (
 from comfynb.loop import Signal
 
 logger = logging.getLogger(__name__)
+# At DEBUG websockets writes the headers of its handshake, with the token: never let it.
+_wire = logging.getLogger(f"{__name__}.wire")
+_wire.setLevel(logging.INFO)
 
 State = Literal["closed", "connecting", "ready", "reconnecting", "gone"]
 
@@ -98,6 +101,7 @@ class Connection:
         self._reader: asyncio.Task[None] | None = None
         self._socket: websockets.asyncio.client.ClientConnection | None = None
         self._info: ServerInfo | None = None
+        self._refusal = "it did not answer"  # what stood in the way of a new connection
         self._delay, self._ready_at = FIRST_DELAY_SECONDS, -STEADY_SECONDS
 
     async def open(self) -> ServerInfo:
@@ -157,9 +161,8 @@ class Connection:
         if not self._alive():
             text = f"{self._address.label} has ended"
         else:
-            text = (
-                f"{self._address.label} could not be reached again within {self._reconnect_for:g} s"
-            )
+            label, seconds = self._address.label, f"{self._reconnect_for:g} s"
+            text = f"{label} could not be reached again within {seconds}: {self._refusal}"
         return ServerGoneError(text, server=self._address.label)
 
     async def _connect(self) -> websockets.asyncio.client.ClientConnection:
@@ -169,7 +172,7 @@ class Connection:
         label = self._address.label
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                socket = await websockets.asyncio.client.connect(
+                socket = await _Connect(
                     f"{self._address.websocket_url}?{query}",
                     additional_headers=dict(self._address.headers),
                     max_size=None,  # a 2048x2048 PNG is 13 MB; 1 MiB defaults lose the socket
@@ -178,6 +181,7 @@ class Connection:
                     ping_timeout=PING_SECONDS,
                     close_timeout=1,
                     proxy=None if self._address.loopback else True,
+                    logger=_wire,
                 )
                 try:
                     await socket.send(json.dumps(FLAGS))
@@ -253,6 +257,7 @@ class Connection:
                     socket = await self._connect()
             except (BackendError, TimeoutError) as exc:
                 logger.debug("%s: %s", self._address.label, exc)
+                self._refusal = str(exc) or self._refusal
                 continue
             self._socket, self._delay, self._ready_at = socket, delay, loop.time()
             await self._http.renew()
@@ -263,6 +268,14 @@ class Connection:
         self._set("gone")
         self._on_gone(self._gone_error())
         return False
+
+
+class _Connect(websockets.asyncio.client.connect):
+    """Without redirects, as for HTTP: headers and token are for this address alone."""
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        """Follow none."""
+        return exc
 
 
 def _parse(frame: str | bytes) -> Message | None:
