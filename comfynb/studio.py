@@ -220,17 +220,19 @@ class Studio:
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:
-            try:
+            running = None
+        try:
+            if running is None:
                 return run.wait()
-            except BaseException:
-                if not run.ended:
-                    loop.wait(run.cancel())
-                raise
-        # Inside a running loop (a notebook cell) blocking would stop the caller's other tasks.
-        import nest_asyncio2  # noqa: PLC0415 - it patches asyncio: only here, and only now
+            # Blocking a running loop (a notebook cell) would stop the caller's other tasks.
+            import nest_asyncio2  # noqa: PLC0415 - it patches asyncio: only here, and only now
 
-        nest_asyncio2.apply(running)
-        return running.run_until_complete(_result(run))
+            nest_asyncio2.apply(running)
+            return running.run_until_complete(_result(run))
+        except BaseException:
+            if not run.ended:
+                loop.wait(run.cancel())
+            raise
 
     def _start(self, plan: Plan, force: bool) -> Run:  # noqa: FBT001
         if not self._release.alive:

@@ -229,8 +229,16 @@ def tell():
     sys.stdin.readline()
     print("done", flush=True)
 
+async def cell():
+    render()
+
 try:
-    asyncio.run(iterate()) if how == "iterate" else render()
+    if how == "iterate":
+        asyncio.run(iterate())
+    elif how == "render":
+        render()
+    else:  # as a notebook does: in a loop that leaves SIGINT to Python
+        asyncio.new_event_loop().run_until_complete(cell())
 except KeyboardInterrupt:
     print("interrupted", flush=True)
     sys.stdin.readline()  # the parent looks at the server meanwhile
@@ -240,14 +248,14 @@ print(len(tasks_on_our_loop()), sockets_to(port), flush=True)
 """
 
 
-@pytest.mark.parametrize("how", ["iterate", "render"])
+@pytest.mark.parametrize("how", ["iterate", "render", "render in a cell"])
 async def test_an_interrupt_takes_our_prompts_off_the_server(
     engine, stranger, slow_flow, tmp_path, how
 ):
     file = tmp_path / "flow.json"
     file.write_text(json.dumps(slow_flow.graph, default=dict))
     process = script(INTERRUPTED, engine.url, file, tmp_path / "log", how)
-    if how == "render":
+    if how != "iterate":
         await until(lambda: len(engine.prompts()) == 2)
         process.stdin.write("\n")
         process.stdin.flush()

@@ -104,9 +104,9 @@ async def test_cancelling_a_run_leaves_the_cell_it_shares_to_the_other(pair, boa
 async def test_a_run_that_waits_only_for_a_shared_cell_makes_it_when_its_maker_is_cancelled(
     pair, board
 ):
-    one = pair[0].run([board("red", 1)[0]])
+    one = pair[0].run(board("red", 1, shared=1))
     await until(lambda: one.state.cells[0].status == "running")
-    two = pair[1].run([board("blue", 1)[0]])
+    two = pair[1].run(board("blue", 1, shared=1))
     await until(lambda: two._joins)
     await one.cancel()
     assert [k.status for k in await two] == ["done"]
