@@ -164,6 +164,19 @@ def test_the_header_tells_counts_times_server_and_acts(grid):
     until(lambda: "5 of 9 made, 1 failed" in texts(grid, "[aria-live]")[0], "progress was not said")
 
 
+def test_a_button_that_goes_away_leaves_the_focus_in_the_grid(grid):
+    grid.open(3)
+    grid.batch([{"i": 1, "status": "failed"}], failed=1)
+    grid.page.get_by_role("button", name="Stop").click()
+    grid.batch(active=False)
+    assert grid.page.get_by_role("button", name="Stop").count() == 0
+    focused = "document.activeElement.closest('[data-cell]')?.dataset.cell"
+    assert grid.page.evaluate(focused) == "0"
+    grid.tile(1).get_by_role("button", name="Retry").click()
+    grid.batch([{"i": 1, "status": "queued"}])
+    assert grid.page.evaluate(focused) == "1"
+
+
 def test_the_viewer_asks_for_the_full_picture_walks_and_gives_the_focus_back(grid):
     grid.open(3)
     for index in range(3):
@@ -298,6 +311,7 @@ def test_closing_leaves_no_urls_listeners_or_timers(grid, signals):
 def test_a_dead_kernel_is_said_and_a_living_one_heard_again(grid):
     grid.open(2)
     grid.wait_for("ack", seq=grid.batch([{"i": 0, "status": "failed"}], failed=1))
+    grid.wait_for("see")
     grid.page.evaluate("host.model.alive = false")
     grid.page.get_by_role("button", name="Stop").click()
     notice = grid.page.locator(".cnb-notice")

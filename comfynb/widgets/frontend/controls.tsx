@@ -2,6 +2,7 @@
 
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { type Client, GONE } from "./client";
 import type { Action } from "./protocol";
 import type { Store } from "./store";
@@ -20,6 +21,19 @@ export function whyNot(store: Store, action: Action): string | null {
   return (able ? retry : stop) ? null : why || "This cannot be done now.";
 }
 
+/** Give the focus of a button that goes away to what is nearest to it. */
+function passFocusOn(button: HTMLElement): void {
+  if ((button.getRootNode() as Document | ShadowRoot).activeElement !== button) {
+    return;
+  }
+  const place = button.closest<HTMLElement>(".cnb-frame, dialog, .comfynb");
+  const next = place?.matches("dialog")
+    ? place
+    : (place?.querySelector<HTMLElement>('.cnb-open[tabindex="0"]') ??
+      place?.querySelector<HTMLElement>(".cnb-open"));
+  next?.focus({ preventScroll: true });
+}
+
 interface DeedProps {
   client: Client;
   action: Action;
@@ -33,7 +47,12 @@ interface DeedProps {
 /** A button that has something done. */
 export function Deed({ client, action, cells, children, tabIndex, label }: DeedProps) {
   const busy = useSignal(false);
+  const button = useRef<HTMLButtonElement>(null);
   const why = whyNot(client.store, action);
+  useLayoutEffect(() => {
+    const own = button.current;
+    return () => own && passFocusOn(own);
+  }, []);
   const onClick = async () => {
     if (why || busy.value) {
       return;
@@ -46,6 +65,7 @@ export function Deed({ client, action, cells, children, tabIndex, label }: DeedP
     <button
       type="button"
       class="cnb-button"
+      ref={button}
       data-action={action}
       aria-disabled={why !== null}
       aria-busy={busy.value}

@@ -55,7 +55,7 @@ function Pictures({ cell, about }: { cell: CellSignals; about: About | null }) {
   const thumb = cell.thumb.value;
   const preview = cell.preview.value;
   const isMade = MADE.has(cell.live.value.status);
-  const alt = label(about, cell.i);
+  const alt = about?.prompt || label(about, cell.i);
   // Below: the preview that the picture fades in over, or the picture that is being made anew.
   return (
     <>
