@@ -1,0 +1,37 @@
+"""A JupyterLab for this folder's tests, and a page for each."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from browser.conftest import browser  # noqa: F401 - a fixture
+from lab.driver import LabPage, LabServer
+from support import guarded_graph
+
+
+@pytest.fixture(scope="module")
+def lab_server(tmp_path_factory):
+    pytest.importorskip("jupyterlab", reason="JupyterLab is not installed: pip install jupyterlab")
+    root = tmp_path_factory.mktemp("lab")
+    (root / "flow.json").write_text(json.dumps(guarded_graph()))
+    server = LabServer(root)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def lab(lab_server, browser):  # noqa: F811
+    """Opens a notebook of some cells, with a log folder of its own."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1400})
+    context.set_default_timeout(15_000)
+
+    def open_notebook(*cells: str) -> LabPage:
+        lab_server.notebook("test.ipynb", *cells)
+        return LabPage(lab_server, context.new_page(), "test.ipynb")
+
+    yield open_notebook
+    context.close()
+    lab_server.end_kernels()
+    shutil.rmtree(lab_server.root / "kept", ignore_errors=True)
