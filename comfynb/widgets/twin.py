@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextvars
+import logging
 import time
 import uuid
 from typing import Any
@@ -21,6 +22,8 @@ from comfynb import loop
 from comfynb.board import Board
 from comfynb.states import Snapshot
 from comfynb.widgets import notebook
+
+logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 30.0
 LARGEST_JPEG = 150_000
@@ -63,7 +66,7 @@ class Twin:
             self._bundle = {"text/plain": _words(self._board)}
         else:
             self._drawn = _fingerprint(self._board.state)
-            self._bundle = _draw(self._board)
+            self._bundle = _drawn(self._board)
         # Refreshes come from other threads and are to count as output of this cell.
         self._context = contextvars.copy_context()
         self._page_expected = not self._pages
@@ -103,7 +106,7 @@ class Twin:
         async with self._drawing:
             fingerprint = _fingerprint(self._board.state)
             if fingerprint != self._drawn:
-                self._bundle = await loop.in_worker(_draw, self._board)
+                self._bundle = await loop.in_worker(_drawn, self._board)
                 self._drawn, self._drawn_at = fingerprint, time.monotonic()
                 self._revision += 1
             return self._bundle
@@ -143,6 +146,15 @@ def _words(board: Board) -> str:
     return "\n".join(lines)
 
 
+def _drawn(board: Board) -> Bundle:
+    """Draw it, or say why not: nobody's pictures shall be held up by it."""
+    try:
+        return _draw(board)
+    except Exception as exc:
+        logger.exception("the contact sheet cannot be drawn")
+        return {"text/plain": f"{_words(board)}\nThe sheet cannot be drawn: {exc!r}"}
+
+
 def _draw(board: Board) -> Bundle:
     """Draw it; in a worker."""
     from comfynb.sheet import contact_sheet, encode_jpeg  # noqa: PLC0415 - as above
@@ -154,12 +166,17 @@ def _draw(board: Board) -> Bundle:
     sheet = contact_sheet(
         [s.keyframe or s.cell for s in state.cells],
         title=board.title,
-        tile_px=256 if len(state.cells) <= 20 else 160,
+        tile_px=_tile_px(len(state.cells)),
     )
     sheet.info["comment"] = MARK.encode()
     jpeg = encode_jpeg(sheet, max_bytes=LARGEST_JPEG)
     bundle["image/jpeg"] = base64.b64encode(jpeg).decode()
     return bundle
+
+
+def _tile_px(count: int) -> int:
+    """Return the width of a tile that lets the sheet fit without spoiling it."""
+    return 256 if count <= 16 else 192 if count <= 40 else 128
 
 
 def wanted(option: Any) -> bool:
