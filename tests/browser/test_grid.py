@@ -389,3 +389,34 @@ def test_nothing_overflows_at_any_width(grid, width):
     frame = grid.tile(0).locator(".cnb-frame").bounding_box()
     assert retry["y"] + retry["height"] <= frame["y"] + frame["height"]
     assert retry["y"] >= frame["y"]
+
+
+def test_colours_are_the_hosts_and_the_mode_is_the_hosts(grid):
+    grid.open(1)
+    style = "getComputedStyle(document.querySelector('.comfynb'))"
+    for scheme, paper in (("light", "rgb(252, 251, 249)"), ("dark", "rgb(22, 21, 20)")):
+        grid.page.emulate_media(color_scheme=scheme)
+        assert grid.page.evaluate(f"{style}.backgroundColor") == paper
+    grid.page.evaluate("document.body.dataset.jpThemeLight = 'true'")
+    assert grid.page.evaluate(f"{style}.colorScheme") == "light"
+    grid.page.evaluate("document.body.style.setProperty('--jp-layout-color1', 'rgb(1, 2, 3)')")
+    assert grid.page.evaluate(f"{style}.backgroundColor") == "rgb(1, 2, 3)"
+
+
+def test_who_wants_no_motion_gets_none(grid):
+    grid.page.emulate_media(reduced_motion="reduce")
+    grid.open(2)
+    grid.batch([{"i": 0, "status": "running"}])
+    grid.make(1)
+    picture = grid.tile(1).locator(".cnb-picture")
+    assert picture.evaluate("e => getComputedStyle(e).transitionDuration") == "0s"
+    moving = grid.tile(0).locator(".cnb-progress > div")
+    assert moving.evaluate("e => getComputedStyle(e).animationDuration") == "0s"
+
+
+def test_a_page_that_was_reloaded_says_that_the_saved_sheet_is_old(grid):
+    grid.open(1)
+    grid.batch(sheet="old")
+    assert "grid.snapshot()" in grid.page.locator(".cnb-notice").inner_text()
+    grid.batch(sheet="fresh")
+    assert grid.page.locator(".cnb-notice").count() == 0
