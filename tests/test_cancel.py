@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import signal
 import threading
@@ -22,7 +23,7 @@ from support import (
 )
 
 import comfynb
-from comfynb.testing import FaultProxy, LateAnswer
+from comfynb.testing import FaultProxy, LateAnswer, Reply, RequestRule
 
 
 @pytest.fixture
@@ -207,6 +208,33 @@ async def test_a_run_is_cancelled_while_its_server_cannot_be_reached(engine, slo
         await until(lambda: not engine.prompts())  # taken off as soon as the server is back
         await studio.aclose()
     assert tasks_on_our_loop() == []
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Older(RequestRule):
+    """Call the server a version that does not look at the id of an interrupt."""
+
+    route: str = "GET /system_stats"
+
+    async def handle(self, forward):
+        body = json.loads((await forward()).body)
+        body["system"]["comfyui_version"] = "0.3.56"
+        return Reply(200, [("Content-Type", "application/json")], json.dumps(body).encode())
+
+
+async def test_on_a_server_that_interrupts_anybody_what_runs_comes_to_its_end(
+    engine, slow_flow, tmp_path
+):
+    before = engine.ended()
+    with FaultProxy(engine.url) as proxy:
+        proxy.add(Older(times=None))
+        with comfynb.connect(proxy.url, workflow=slow_flow, log=tmp_path / "log") as studio:
+            run = studio.run(scenes(4, **{"Guard.seconds": 1.5}))
+            await until(lambda: len(engine.prompts()) == 2 and run.state.counts["running"])
+            await asyncio.wait_for(run.cancel(), 4)
+        assert proxy.requests["POST /interrupt"] == 0
+    await until(lambda: not engine.prompts())
+    assert len(engine.ended() - before) == 1
 
 
 INTERRUPTED = """

@@ -211,6 +211,31 @@ async def test_a_picture_whose_file_is_gone_is_made_once_more(own_engine, flow, 
         assert proxy.requests["POST /prompt"] == 10
 
 
+@pytest.mark.long
+async def test_a_half_open_socket_is_found_out_and_replaced(engine, flow, tmp_path):
+    with FaultProxy(engine.url) as proxy:
+        proxy.add(HalfOpen("progress", prompt=2))
+        studio = studio_on(proxy.url, workflow=flow, log=tmp_path / "log", silence=0.3)
+        keyframes = studio.run(scenes(2)).keyframes()
+        assert [k.status async for k in keyframes] == ["done"] * 2
+        await until(lambda: proxy.requests["WS /ws"] == 2)  # no pong came within 5 s
+        asked = proxy.requests["GET /queue"]
+        assert [k.status for k in await studio.run(scenes(4), force=True)] == ["done"] * 4
+        assert proxy.requests["GET /queue"] == asked  # the new one is heard
+        await studio.aclose()
+
+
+async def test_a_queue_that_somebody_clears_costs_one_more_attempt(engine, flow, tmp_path):
+    slow = flow.with_knobs({"Guard.seconds": 0.5})
+    studio = studio_on(engine.url, workflow=slow, log=tmp_path / "log", silence=0.2)
+    run = studio.run(scenes(3))
+    await until(lambda: len(engine.prompts()) == 2)
+    engine.post("/queue", {"clear": True})
+    assert [k.status for k in await run] == ["done"] * 3
+    assert len(studio.log.keyframes()) == 3
+    await studio.aclose()
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class NothingRuns(RequestRule):
     """Show a queue in which everything waits: what a dead worker leaves behind."""

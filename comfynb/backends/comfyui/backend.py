@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -43,6 +44,9 @@ ABSENT_SECONDS = 2.0
 POST whose connection broke may still be on its way."""
 FETCH_TRIES = 20
 """How often a file is asked for while its server stands, before the cell fails."""
+INTERRUPTS_BY_ID = (0, 3, 57)
+"""The first ComfyUI that looks at the prompt id of an interrupt (its pull request 9607). One before
+it stops whatever runs, which may be a stranger's."""
 CANCEL_SECONDS = 10.0
 """How long a prompt may go on after we asked for its end (inside a model load nothing stops it)."""
 
@@ -86,6 +90,7 @@ class ComfyUIBackend(Backend):
         self._prompts: dict[str, Prompt] = {}
         self._unwanted: set[str] = set()  # cancelled, and not seen gone from the server yet
         self._swept_at = 0.0
+        self._interrupts_by_id = True
         self._running: str | None = None
         self._idle_since: float | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -99,6 +104,8 @@ class ComfyUIBackend(Backend):
 
     async def open(self) -> ServerInfo:  # noqa: D102 - as Backend says
         info = await self._connection.open()
+        numbers = tuple(map(int, re.findall(r"\d+", info.version)))
+        self._interrupts_by_id = not numbers or numbers >= INTERRUPTS_BY_ID
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watch_prompts(), name="comfynb-watch")
         return ServerInfo(self.label, info.version, info.device)
@@ -140,11 +147,14 @@ class ComfyUIBackend(Backend):
         deadline, delay = time.monotonic() + CANCEL_SECONDS, 0.02
         try:
             while left and time.monotonic() < deadline:
+                on_their_way = [prompt for prompt in left if prompt.posting]  # before asking
                 there = await self._take_off({prompt.id for prompt in left})
                 for prompt in left:
-                    if prompt.id not in there and not prompt.posting:
+                    if prompt.id not in there and prompt not in on_their_way:
                         await self._settle_absent(prompt, cancelled=True)
-                left = [prompt for prompt in left if prompt.id in there or prompt.posting]
+                left = [p for p in left if p.id in there or p in on_their_way]
+                if not on_their_way and not self._interrupts_by_id:
+                    break  # what waited is gone, and what runs comes to its end
                 if left:
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, 0.5)
@@ -156,7 +166,7 @@ class ComfyUIBackend(Backend):
 
     async def aclose(self) -> None:  # noqa: D102
         if self._connection.state == "ready":
-            await self.cancel(list(self._prompts))
+            await self.cancel([prompt.chosen_id for prompt in self._prompts.values()])
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
@@ -305,7 +315,8 @@ class ComfyUIBackend(Backend):
             try:
                 if self._unwanted and now - self._swept_at >= LAST_ASK_SECONDS:
                     self._swept_at = now
-                    self._unwanted &= await self._take_off(self._unwanted)
+                    asked = set(self._unwanted)
+                    self._unwanted -= asked - await self._take_off(asked)
                 if due:
                     await self._ask(due)
             except BackendError as exc:
@@ -317,14 +328,19 @@ class ComfyUIBackend(Backend):
     def _due(self, prompt: Prompt, now: float) -> bool:
         if not prompt.sent or prompt.posting:
             return False
-        deaf = prompt.epoch != self._connection.epoch  # sent under a client id of the past
-        if prompt.ask or deaf or prompt.absent_since is not None:
+        if not self._may_hear(prompt):
             pause = min(FIRST_ASK_SECONDS * 2.0**prompt.asks, LAST_ASK_SECONDS)
             return now - prompt.asked_at >= pause
         return now - max(prompt.heard_at, prompt.asked_at) >= self._silence
 
+    def _may_hear(self, prompt: Prompt) -> bool:
+        """Whether messages about it can come; not those sent under a client id of the past."""
+        there = prompt.epoch == self._connection.epoch and prompt.absent_since is None
+        return there and not prompt.ask
+
     async def _ask(self, prompts: Iterable[Prompt]) -> None:
         now = time.monotonic()
+        silent = any(self._may_hear(prompt) for prompt in prompts)
         for prompt in prompts:
             prompt.asked_at, prompt.asks = now, prompt.asks + 1
         running, pending = await self._queue()
@@ -332,6 +348,8 @@ class ComfyUIBackend(Backend):
         if self._idle_since is not None and now - self._idle_since >= self._dead_after:
             await self._bury(pending)
             return
+        if silent:
+            self._connection.doubt()  # the server answers: is it the socket?
         for prompt in prompts:
             if prompt.id in running:
                 prompt.seen_running()
@@ -367,9 +385,9 @@ class ComfyUIBackend(Backend):
         """Delete those that wait, interrupt the one that runs; return which were still there."""
         await self._http.post("/queue", {"delete": sorted(prompt_ids)})
         running, pending = await self._queue()
-        for prompt_id in sorted(prompt_ids & running):
-            # Always by id: a bare interrupt would hit whoever runs now.
-            await self._http.post("/interrupt", {"prompt_id": prompt_id})
+        if self._interrupts_by_id:
+            for prompt_id in sorted(prompt_ids & running):
+                await self._http.post("/interrupt", {"prompt_id": prompt_id})
         return prompt_ids & (running | pending)
 
     async def _queue(self) -> tuple[set[str], set[str]]:

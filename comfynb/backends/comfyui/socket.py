@@ -52,6 +52,8 @@ FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 2.0
 """Between two tries to reconnect: none before the first, then doubling between these."""
 STEADY_SECONDS = 5.0
 """How long a connection must stand for the delays to begin anew."""
+PONG_SECONDS = 5.0
+"""How long a connection that we doubt may take to answer."""
 PING_SECONDS = 20.0
 """ComfyUI never pings by itself, but answers (measured)."""
 FLAGS = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
@@ -99,6 +101,7 @@ class Connection:
         self._changed = Signal()
         self._opening = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
+        self._check: asyncio.Task[None] | None = None
         self._socket: websockets.asyncio.client.ClientConnection | None = None
         self._info: ServerInfo | None = None
         self._refusal = "it did not answer"  # what stood in the way of a new connection
@@ -139,16 +142,22 @@ class Connection:
             label = self._address.label
             raise ServerGoneError(f"the connection to {label} was closed", server=label)
 
+    def doubt(self) -> None:
+        """Drop the connection unless it answers a ping: half open, it would stay so for long."""
+        if self._socket is not None and (self._check is None or self._check.done()):
+            self._check = asyncio.create_task(_check(self._socket), name="comfynb-ping")
+
     async def aclose(self) -> None:
         """Close the socket and end its task."""
         await self._end_reader()
         self._set("closed")
 
     async def _end_reader(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
+        tasks = [task for task in (self._reader, self._check) if task is not None]
+        self._reader = self._check = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         socket, self._socket = self._socket, None
         if socket is not None:
             await socket.close()
@@ -268,6 +277,16 @@ class Connection:
         self._set("gone")
         self._on_gone(self._gone_error())
         return False
+
+
+async def _check(socket: websockets.asyncio.client.ClientConnection) -> None:
+    try:
+        async with asyncio.timeout(PONG_SECONDS):
+            await (await socket.ping())
+    except TimeoutError:
+        socket.transport.abort()
+    except WebSocketException:
+        pass  # it broke meanwhile, which the reader notices
 
 
 class _Connect(websockets.asyncio.client.connect):
