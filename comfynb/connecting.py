@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from comfynb import lanes, stores
+from comfynb import lanes, loop, stores
 from comfynb.backends.base import Backend
 from comfynb.backends.embedded import CHECKPOINT, LABEL, EmbeddedBackend, identity, missing
 from comfynb.board import Board
@@ -94,17 +94,22 @@ def connect(
 
 def _find_server(token: str | None, headers: Mapping[str, str] | None) -> str:
     """Look for a ComfyUI on this machine, and say what was found."""
-    import httpx  # noqa: PLC0415 - as in `connect`
-
-    from comfynb.backends.comfyui import Address  # noqa: PLC0415
-    from comfynb.backends.comfyui.socket import server_info  # noqa: PLC0415
+    from comfynb.backends.comfyui import Address  # noqa: PLC0415 - as in `connect`
+    from comfynb.backends.comfyui.http import Http  # noqa: PLC0415
+    from comfynb.backends.comfyui.socket import probe  # noqa: PLC0415
 
     address = Address.parse(DEFAULT_URL, token=token, headers=headers)
+
+    async def ask() -> None:
+        client = Http(address)
+        try:
+            await probe(address, client)
+        finally:
+            await client.aclose()
+
     try:
-        with httpx.Client(timeout=PROBE_SECONDS, trust_env=False, verify=False) as client:  # noqa: S501 - plain HTTP
-            answer = client.get(f"{address.url}/system_stats", headers=dict(address.headers))
-        server_info(address.label, answer.json())
-    except (httpx.HTTPError, ValueError, BackendError) as exc:
+        loop.wait(ask(), timeout=PROBE_SECONDS)  # all of it: an answer may also drip for ever
+    except (BackendError, TimeoutError) as exc:
         logger.debug("no ComfyUI at %s: %r", address.label, exc)
         if lacking := missing():
             raise EngineMissingError(
