@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo lab check format test test-long bench clean
+.PHONY: demo lab check format test test-long bench frontend clean
 .DEFAULT_GOAL := demo
 
 # One stamp per set of extras, made again only when pyproject.toml changes.
@@ -40,5 +40,9 @@ test-long: $(VENV)/.ready-test
 bench: $(VENV)/.ready-test
 	$(BIN)/python -m bench $(ARGS)
 
+# The bundle is committed: only who changes the front end needs Node (20 or newer).
+frontend:
+	cd comfynb/widgets/frontend && npm ci --silent --no-fund --no-audit && npm run check && npm run build
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) comfynb/widgets/frontend/node_modules .mypy_cache .ruff_cache .pytest_cache
