@@ -228,7 +228,7 @@ class Studio:
             import nest_asyncio2  # noqa: PLC0415 - it patches asyncio: only here, and only now
 
             nest_asyncio2.apply(running)
-            return running.run_until_complete(_result(run))
+            return running.run_until_complete(_result(run, asyncio.current_task()))
         except BaseException:
             if not run.ended:
                 loop.wait(run.cancel())
@@ -320,7 +320,22 @@ class Studio:
         await self.aclose()
 
 
-async def _result(run: Run) -> list[Keyframe]:
+async def _result(run: Run, caller: asyncio.Task[Any] | None) -> list[Keyframe]:
+    """Wait in a nested run of the caller's loop.
+
+    The caller's own task blocks meanwhile: its cancellation (a timeout, the first Ctrl-C in
+    `asyncio.run`) would reach it only afterwards. So it is looked for.
+    """
+    waiting = asyncio.ensure_future(_awaited(run))
+    while not waiting.done():
+        await asyncio.wait({waiting}, timeout=loop.WAKE_SECONDS)
+        if caller is not None and caller.cancelling() and waiting.cancel():
+            await asyncio.wait({waiting})
+            return run.result()  # the caller's next await raises
+    return waiting.result()
+
+
+async def _awaited(run: Run) -> list[Keyframe]:
     return await run
 
 
