@@ -97,4 +97,6 @@ def let_go(store: Store) -> None:
 
 def say(text: str) -> None:
     """Tell a person at a notebook or a terminal; scripts' output stays their own."""
-    print(f"comfynb: {text}", file=sys.stderr)  # noqa: T201
+    # What a kernel writes to stderr stands on red ground, and this is no error.
+    in_kernel = type(sys.stdout).__module__.startswith("ipykernel")
+    print(f"comfynb: {text}", file=sys.stdout if in_kernel else sys.stderr)  # noqa: T201
