@@ -18,13 +18,15 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
 
 from comfynb import loop
 from comfynb.backends.base import Backend, Line, Listener, Outcome, ServerInfo
-from comfynb.backends.comfyui import Address, ComfyUIBackend
 from comfynb.errors import EngineError, EngineMissingError, ServerGoneError
+
+if TYPE_CHECKING:
+    from comfynb.backends.comfyui import Address, ComfyUIBackend
 
 LABEL = "embedded engine"
 CHECKPOINT = "tiny-scenes.onnx"
@@ -33,7 +35,7 @@ CHECKPOINT = "tiny-scenes.onnx"
 START_SECONDS = 120.0
 """How long the engine may take to listen; usually it takes 0.5 s, from a cold disk many more."""
 
-Started = tuple[subprocess.Popen[bytes], Address]
+Started: TypeAlias = "tuple[subprocess.Popen[bytes], Address]"
 """A process, and where it listens."""
 
 _all: WeakSet[EmbeddedBackend] = WeakSet()
@@ -84,6 +86,8 @@ class EmbeddedBackend(Backend):
             if self._server is None or not self._alive():
                 await self._end()
                 self._process, address = await _unless_cancelled(self._start)
+                from comfynb.backends.comfyui import ComfyUIBackend  # noqa: PLC0415 - as in _start
+
                 self._server = ComfyUIBackend(address, alive=self._alive)
             return await self._server.open()
 
@@ -130,6 +134,10 @@ class EmbeddedBackend(Backend):
             )
         except OSError as exc:
             raise EngineError(f"the embedded engine did not start: {exc}", server=LABEL) from exc
+        # httpx and websockets take 0.2 s: who only looks at a log does not pay them, and who draws
+        # pays while the engine starts.
+        from comfynb.backends.comfyui import Address  # noqa: PLC0415
+
         assert process.stdout is not None
         too_late = threading.Timer(START_SECONDS, process.kill)
         too_late.start()
