@@ -26,13 +26,15 @@ class ServerInfo:
 
     Attributes:
         label: Host and port, or "embedded engine".
-        version: ComfyUI's version, or "" where it does not say.
+        version: Its own, or "" where it does not say.
         device: Name of its first device, or "".
+        protocol: Version of the ComfyUI whose protocol it speaks, or "" where it does not say.
     """
 
     label: str
     version: str = ""
     device: str = ""
+    protocol: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -104,11 +105,11 @@ class ComfyUIBackend(Backend):
 
     async def open(self) -> ServerInfo:  # noqa: D102 - as Backend says
         info = await self._connection.open()
-        numbers = tuple(map(int, re.findall(r"\d+", info.version)))
+        numbers = tuple(map(int, re.findall(r"\d+", info.protocol)))
         self._interrupts_by_id = not numbers or numbers >= INTERRUPTS_BY_ID
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watch_prompts(), name="comfynb-watch")
-        return ServerInfo(self.label, info.version, info.device)
+        return replace(info, label=self.label)
 
     async def checkpoints(self) -> Sequence[str]:  # noqa: D102
         if self._connection.state != "ready":

@@ -337,5 +337,5 @@ def server_info(label: str, stats: object) -> ServerInfo:
     devices = [d for d in listed if isinstance(d, dict)]
     device = str(devices[0].get("name") or "") if devices else ""
     # Our engine speaks the protocol of a ComfyUI, whose version it gives; its own matters more.
-    version = system.get("comfynb_engine") or system.get("comfyui_version") or ""
-    return ServerInfo(label, str(version), device)
+    protocol = str(system.get("comfyui_version") or "")
+    return ServerInfo(label, str(system.get("comfynb_engine") or protocol), device, protocol)
