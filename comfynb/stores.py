@@ -99,4 +99,4 @@ def say(text: str) -> None:
     """Tell a person at a notebook or a terminal; scripts' output stays their own."""
     # What a kernel writes to stderr stands on red ground, and this is no error.
     in_kernel = type(sys.stdout).__module__.startswith("ipykernel")
-    print(f"comfynb: {text}", file=sys.stdout if in_kernel else sys.stderr)  # noqa: T201
+    print(f"comfynb: {text}", file=sys.stdout if in_kernel else sys.stderr)
