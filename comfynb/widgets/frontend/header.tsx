@@ -154,7 +154,7 @@ function Said({ store }: { store: Store }) {
 /** What went wrong, and what the kernel wants to tell. */
 export function Notices({ store }: { store: Store }) {
   const gone = store.link.value === "gone";
-  const isSheetOld = store.head.value?.sheet === "old";
+  const isSheetOld = !gone && store.head.value?.sheet === "old";
   const notices = store.notices.value;
   if (!gone && !isSheetOld && !notices.length) {
     return null;
