@@ -21,7 +21,7 @@ from collections.abc import (
     Sequence,
 )
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import anywidget
 import comm
@@ -30,15 +30,18 @@ import traitlets
 from comfynb import loop
 from comfynb.board import Board
 from comfynb.errors import ClosedError, ComfynbError
-from comfynb.keyframes import MADE, Keyframe, Status
+from comfynb.keyframes import ENDED, MADE, Keyframe, Status
 from comfynb.widgets import notebook, telling, twin, wire
 from comfynb.widgets.clients import Clients
 from comfynb.widgets.twin import Twin
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 STATIC = Path(__file__).with_name("static")
 RETRIED: tuple[Status, ...] = ("failed", "cancelled", "lost")
+"""What Retry tries again."""
 
 
 class SceneGrid(anywidget.AnyWidget):
@@ -115,7 +118,8 @@ class SceneGrid(anywidget.AnyWidget):
             self._before += [b for b in (old._board, *old._before) if b.active]  # noqa: SLF001
             old.close()
         if isinstance(self.comm, comm.DummyComm):
-            # No front end can ever come. ipywidgets keeps what has a comm for ever.
+            # No front end can ever come, and ipywidgets keeps what has a comm for ever.
+            self._open = False
             self._close_comm()
         else:
             self.on_msg(self._hear)
@@ -234,17 +238,30 @@ class SceneGrid(anywidget.AnyWidget):
             ClosedError: There is no server behind this grid, or its studio was closed.
             ValueError: There is no such scene.
         """
-        ids, wanted = self._ids(scenes), frozenset(statuses) - MADE
-        self._board.begin(
+        ids = self._ids(scenes)
+        self._retry(
             {
                 s.cell.index
                 for s in self._board.state.cells
-                if s.keyframe is not None
-                and s.status in wanted
-                and (ids is None or s.cell.scene.id in ids)
-            }
+                if ids is None or s.cell.scene.id in ids
+            },
+            frozenset(statuses),
         )
         return self
+
+    def _retry(self, indices: Collection[int], statuses: Collection[Status]) -> bool:
+        """Begin with what has no picture; return whether there was anything."""
+        if not self._board.has_server:
+            raise ClosedError(telling.NO_SERVER)
+        missing = self._standing(indices, (ENDED - MADE) & frozenset(statuses))
+        if missing:
+            self._board.begin(missing)
+        return bool(missing)
+
+    def _standing(self, indices: Collection[int], statuses: Collection[Status]) -> set[int]:
+        """Return those of some cells that stand so."""
+        cells = self._board.state.cells
+        return {s.cell.index for s in cells if s.cell.index in indices and s.status in statuses}
 
     def cancel(self, scenes: str | Collection[str] | None = None) -> Awaitable[None]:
         """Cancel; it begins at once, and can be awaited until our prompts are gone.
@@ -274,6 +291,8 @@ class SceneGrid(anywidget.AnyWidget):
     async def _act(self, name: wire.Action, cells: Sequence[int] | None, client: str) -> None:
         """Do what a button asks for; on our loop."""
         runs = [run for run in self._board.runs if not run.ended]
+        every = range(len(self._board.state.cells))
+        chosen = every if cells is None else frozenset(cells)
         match name:
             case "stop":
                 await self._cancel()
@@ -286,23 +305,17 @@ class SceneGrid(anywidget.AnyWidget):
                 for run in runs:
                     run.resume()
             case "retry" | "retry_failed":
-                self._retry_cells(None if name == "retry_failed" else cells)
+                if not self._retry(every if name == "retry_failed" else chosen, RETRIED):
+                    raise ComfynbError("there is nothing to retry")
             case "regenerate":
-                self._board.begin(cells or (), next_seed=True)
+                if not self._board.has_server:
+                    raise ClosedError(telling.NO_SERVER)
+                made = self._standing(() if cells is None else chosen, ENDED)
+                if not made:
+                    raise ComfynbError("there is nothing to make again")
+                self._board.begin(made, next_seed=True)
             case "snapshot":
                 await self._refresh_sheet(client)
-
-    def _retry_cells(self, cells: Sequence[int] | None) -> None:
-        wanted = {
-            state.cell.index
-            for state in self._board.state.cells
-            if state.status in RETRIED and (cells is None or state.cell.index in set(cells))
-        }
-        if not self._board.has_server:
-            raise ClosedError(telling.NO_SERVER)
-        if not wanted:
-            raise ComfynbError("there is nothing to retry")
-        self._board.begin(wanted)
 
     # -- closing
 
@@ -337,11 +350,16 @@ class SceneGrid(anywidget.AnyWidget):
         except wire.WireError as error:
             self._hop(self._clients.refuse, error)
             return
+        self._hop(self._take, message)
+
+    def _take(self, message: wire.FromBrowser) -> None:
         if message["kind"] == "hello" and self._twin is not None:
             self._twin.met(message["client"])
-        self._hop(self._clients.hear, message)
+        self._clients.hear(message)
 
-    def _hop(self, function: Callable[[Any], None], argument: object) -> None:
+    def _hop(self, function: Callable[[T], None], argument: T) -> None:
+        """Do something on our loop; an error of our own is shown in the panel."""
+
         def guarded() -> None:
             try:
                 if self._open:

@@ -220,6 +220,7 @@ async def test_regenerate_takes_the_next_seed_and_keeps_the_rest(studio):
     assert [k.seed for k in first] == [1000, 1001]
     assert [k.seed for k in second] == [1000, 1002]
     assert second[0].id == first[0].id
+    assert page.do("regenerate")["error"]
     await until(lambda: page.about[1]["seed"] == "1002")
     await until(lambda: page.thumbs[1][0]["sha256"] == second[1].outputs[0].sha256)
     shown = comfynb.open_log(studio.log.folder).grid()
