@@ -11,7 +11,7 @@ import pytest
 
 if TYPE_CHECKING:
     from browser.grid_page import GridPage
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 HOW = "the grid is not tested in a browser: {}. Get one with: {}"
 INSTALL = "apt-get install chromium, or playwright install chromium, or set COMFYNB_CHROMIUM"
@@ -45,14 +45,37 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Iterator[Page]:
+    """One page for all tests that leave the clock alone; each loads its host anew."""
+    context = browser.new_context()
+    yield context.new_page()
+    context.close()
+
+
 @pytest.fixture
-def grid(browser: Browser) -> Iterator[GridPage]:
+def grid(page: Page) -> Iterator[GridPage]:
     """A page for one grid; what it complains about fails the test."""
+    yield from _grid(page)
+
+
+@pytest.fixture
+def clocked(browser: Browser) -> Iterator[GridPage]:
+    """The same in a page of its own, whose time passes as `page.clock` says."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.clock.install()
+    yield from _grid(page)
+    context.close()
+
+
+def _grid(page: Page) -> Iterator[GridPage]:
     from browser.grid_page import GridPage
 
-    context = browser.new_context(viewport={"width": 1000, "height": 900})
-    context.set_default_timeout(5000)
-    page = GridPage(context.new_page())
-    yield page
-    context.close()
-    assert not page.errors
+    page.set_viewport_size({"width": 1000, "height": 900})
+    page.set_default_timeout(5000)
+    page.emulate_media(color_scheme="light", reduced_motion="no-preference")
+    grid = GridPage(page)
+    yield grid
+    grid.close()
+    assert not grid.errors

@@ -63,11 +63,18 @@ class GridPage:
         self.count = 0
         self._messages: list[dict[str, Any]] = []
         page.route(URL + "**", self._serve)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on(
-            "console",
-            lambda line: self.errors.append(line.text) if line.type == "error" else None,
-        )
+        page.on("pageerror", self._note)
+        page.on("console", self._note)
+
+    def close(self) -> None:
+        """Leave the page to the next grid."""
+        self.page.remove_listener("pageerror", self._note)
+        self.page.remove_listener("console", self._note)
+        self.page.unroute(URL + "**", self._serve)
+
+    def _note(self, event: Any) -> None:
+        if getattr(event, "type", "error") == "error":
+            self.errors.append(getattr(event, "text", str(event)))
 
     def _serve(self, route: Any) -> None:
         path, mime = FILES.get(route.request.url.removeprefix(URL), (None, ""))

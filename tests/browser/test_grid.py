@@ -37,44 +37,41 @@ def test_each_batch_is_painted_and_acknowledged(grid):
     assert grid.tile(0).locator(".cnb-note").inner_text() == "5/20"
 
 
-def test_a_gap_is_asked_for_again_and_is_not_acknowledged(grid):
-    grid.page.clock.install()
-    grid.open(3)
-    grid.batch([{"i": 0, "status": "submitted"}])
-    grid.page.clock.run_for(1500)
-    lost = grid.batch([{"i": 1, "status": "submitted"}], skip=2)
-    assert grid.wait_for("hello", have=1)
-    assert lost not in [ack["seq"] for ack in grid.sent("ack")]
-    assert grid.tile(1).get_attribute("data-status") == "queued"
-    grid.version = 1
-    mended = grid.batch([{"i": i, "status": "submitted"} for i in (1, 2)])
-    grid.page.clock.run_for(300)
-    grid.wait_for("ack", seq=mended)
-    assert grid.tile(2).get_attribute("data-status") == "submitted"
+def test_a_gap_is_asked_for_again_and_is_not_acknowledged(clocked):
+    clocked.open(3)
+    clocked.batch([{"i": 0, "status": "submitted"}])
+    clocked.page.clock.run_for(1500)
+    lost = clocked.batch([{"i": 1, "status": "submitted"}], skip=2)
+    assert clocked.wait_for("hello", have=1)
+    assert lost not in [ack["seq"] for ack in clocked.sent("ack")]
+    assert clocked.tile(1).get_attribute("data-status") == "queued"
+    clocked.version = 1
+    mended = clocked.batch([{"i": i, "status": "submitted"} for i in (1, 2)])
+    clocked.page.clock.run_for(300)
+    clocked.wait_for("ack", seq=mended)
+    assert clocked.tile(2).get_attribute("data-status") == "submitted"
 
 
-def test_a_kernel_that_forgot_the_page_is_greeted_again(grid):
-    grid.page.clock.install()
-    grid.open(3)
-    grid.batch()
-    grid.page.clock.run_for(1500)
-    grid.forget()
-    grid.say("batch", seq=0, cells=[], previews=[], **{"from": 1, "to": 1})
-    grid.wait_for("hello", have=1)
-    assert not grid.sent("ack")
+def test_a_kernel_that_forgot_the_page_is_greeted_again(clocked):
+    clocked.open(3)
+    clocked.batch()
+    clocked.page.clock.run_for(1500)
+    clocked.forget()
+    clocked.say("batch", seq=0, cells=[], previews=[], **{"from": 1, "to": 1})
+    clocked.wait_for("hello", have=1)
+    assert not clocked.sent("ack")
 
 
-def test_silence_while_a_run_is_active_is_answered_with_hello(grid):
-    grid.page.clock.install()
-    grid.open(3)
-    grid.batch(active=True)
-    grid.forget()
-    grid.page.clock.run_for(6000)
-    assert grid.sent("hello")[0]["have"] == 1
-    grid.batch(active=False)
-    grid.forget()
-    grid.page.clock.run_for(20_000)
-    assert not grid.sent("hello")
+def test_silence_while_a_run_is_active_is_answered_with_hello(clocked):
+    clocked.open(3)
+    clocked.batch(active=True)
+    clocked.forget()
+    clocked.page.clock.run_for(6000)
+    assert clocked.sent("hello")[0]["have"] == 1
+    clocked.batch(active=False)
+    clocked.forget()
+    clocked.page.clock.run_for(20_000)
+    assert not clocked.sent("hello")
 
 
 def test_the_visible_range_is_told_when_one_scrolls_and_when_the_grid_is_out_of_sight(grid):
@@ -287,25 +284,24 @@ def test_two_views_show_the_same_and_one_may_go(grid):
 
 
 @pytest.mark.parametrize("signals", [True, False], ids=["signals", "returned functions"])
-def test_closing_leaves_no_urls_listeners_or_timers(grid, signals):
-    grid.page.clock.install()
-    grid.open(4, signals=signals)
+def test_closing_leaves_no_urls_listeners_or_timers(clocked, signals):
+    clocked.open(4, signals=signals)
     for index in range(3):
-        grid.make(index)
-    grid.batch(
+        clocked.make(index)
+    clocked.batch(
         [{"i": 3, "status": "running", "step": 1, "steps": 2}],
         previews={3: draw(5, kind="jpeg")},
     )
-    grid.tile(0).locator(".cnb-open").click()
-    assert grid.urls() == 4
-    grid.page.evaluate("host.hide(0); host.close()")
-    assert grid.urls() == 0
+    clocked.tile(0).locator(".cnb-open").click()
+    assert clocked.urls() == 4
+    clocked.page.evaluate("host.hide(0); host.close()")
+    assert clocked.urls() == 0
     left = "[...host.model.listeners.values()].reduce((n, s) => n + s.size, 0)"
-    assert grid.page.evaluate(left) == 0
-    grid.forget()
-    grid.page.clock.run_for(30_000)
-    grid.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-    assert not grid.sent()
+    assert clocked.page.evaluate(left) == 0
+    clocked.forget()
+    clocked.page.clock.run_for(30_000)
+    clocked.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    assert not clocked.sent()
 
 
 def test_a_dead_kernel_is_said_and_a_living_one_heard_again(grid):
@@ -329,22 +325,21 @@ def test_a_restarted_kernel_is_noticed_without_a_click(grid):
     assert grid.page.get_by_text("The kernel is gone").is_visible()
 
 
-def test_what_was_lost_on_the_way_is_asked_for_again(grid):
-    grid.page.clock.install()
-    grid.open(2)
-    grid.page.clock.run_for(200)
-    grid.about({"i": 1})
-    grid.batch([{"i": 0, "status": "done"}], active=False)
-    grid.about({"i": 0, "outputs": [output(0)]})
-    grid.wait_for("see")
-    grid.forget()
-    grid.page.clock.run_for(10_000)
-    seen = [(m["from"], m["to"]) for m in grid.sent("see")]
+def test_what_was_lost_on_the_way_is_asked_for_again(clocked):
+    clocked.open(2)
+    clocked.page.clock.run_for(200)
+    clocked.about({"i": 1})
+    clocked.batch([{"i": 0, "status": "done"}], active=False)
+    clocked.about({"i": 0, "outputs": [output(0)]})
+    clocked.wait_for("see")
+    clocked.forget()
+    clocked.page.clock.run_for(10_000)
+    seen = [(m["from"], m["to"]) for m in clocked.sent("see")]
     assert seen[:2] == [(0, 0), (0, 2)]
-    grid.thumb(0)
-    grid.forget()
-    grid.page.clock.run_for(60_000)
-    assert not grid.sent("see")
+    clocked.thumb(0)
+    clocked.forget()
+    clocked.page.clock.run_for(60_000)
+    assert not clocked.sent("see")
 
 
 def test_a_thousand_cells_are_windowed_and_each_can_be_reached(grid):
