@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from comfynb import lanes, loop, stores
 from comfynb.board import Board
-from comfynb.errors import CheckpointError, ClosedError, LogError, ServerUnreachableError
+from comfynb.errors import (
+    CheckpointError,
+    ClosedError,
+    LogError,
+    ServerGoneError,
+    ServerUnreachableError,
+)
 from comfynb.keyframes import Keyframe
 from comfynb.lanes import Lane
 from comfynb.log import Log, Store
@@ -243,7 +249,7 @@ class Studio:
         """Settle the checkpoint: the server's only one."""
         try:
             names = await lane.backend.checkpoints()
-        except ServerUnreachableError:
+        except (ServerUnreachableError, ServerGoneError):
             remembered = await loop.in_worker(self._remembered)
             if remembered is None:
                 raise

@@ -225,6 +225,22 @@ async def test_a_half_open_socket_is_found_out_and_replaced(engine, flow, tmp_pa
         await studio.aclose()
 
 
+async def test_a_run_that_begins_while_the_server_is_away_waits_for_it(engine, flow, tmp_path):
+    with (
+        FaultProxy(engine.url) as proxy,
+        comfynb.connect(proxy.url, workflow=flow, log=tmp_path / "log") as studio,
+    ):
+        await studio.run(scenes(1))
+        proxy.kill()  # what was kept open is broken, and the server is there
+        assert [k.status for k in await studio.run(scenes(2))] == ["cached", "done"]
+        proxy.down()
+        await until(lambda: not proxy.open_sockets)
+        run = studio.run(scenes(3))
+        await asyncio.sleep(0.5)  # the outage
+        proxy.up()
+        assert [k.status for k in await run] == ["cached", "cached", "done"]
+
+
 async def test_a_queue_that_somebody_clears_costs_one_more_attempt(engine, flow, tmp_path):
     slow = flow.with_knobs({"Guard.seconds": 0.5})
     studio = studio_on(engine.url, workflow=slow, log=tmp_path / "log", silence=0.2)

@@ -112,6 +112,8 @@ class ComfyUIBackend(Backend):
         return replace(info, label=self.label)
 
     async def checkpoints(self) -> Sequence[str]:  # noqa: D102
+        if self._connection.state == "reconnecting":
+            await self._connection.ready()
         if self._connection.state != "ready":
             await probe(self._address, self._http)  # says best what is wrong; no socket is needed
         names = await self._http.get_json("/models/checkpoints")

@@ -30,6 +30,10 @@ class NotSentError(ServerUnreachableError):
     """The request never left, so that sending it again is safe."""
 
 
+class BrokenLineError(ServerUnreachableError):
+    """The connection broke before the answer was whole."""
+
+
 class Http:
     """The HTTP side of one server."""
 
@@ -65,7 +69,11 @@ class Http:
 
     async def get_json(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         """GET and parse; bare NaN and Infinity are taken, as ComfyUI writes them."""
-        return self._parse(path, await self._request("GET", path, params=params))
+        try:
+            data = await self._request("GET", path, params=params)
+        except BrokenLineError:  # most often a kept connection that the server had closed
+            data = await self._request("GET", path, params=params)
+        return self._parse(path, data)
 
     async def get_bytes(self, path: str, params: Mapping[str, str]) -> bytes:
         """GET a file."""
@@ -111,7 +119,8 @@ class Http:
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as exc:
             raise NotSentError(f"nobody answers at {label}: {_reason(exc)}", server=label) from None
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise ServerUnreachableError(
+            broken = isinstance(exc, httpx.NetworkError | httpx.RemoteProtocolError)
+            raise (BrokenLineError if broken else ServerUnreachableError)(
                 f"{label} broke off while answering {method} {path}: {_reason(exc)}", server=label
             ) from None
         status = response.status_code
