@@ -70,7 +70,10 @@ class NodeStates:
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """A node with something to show is done; `output` names its files."""
+    """A node with something to show is done; `output` names its files.
+
+    The id is the one that the history knows: "2.0.0.1" for a node that node 2 expanded to.
+    """
 
     prompt_id: str
     node: str
@@ -162,8 +165,9 @@ def _failed(data: Mapping[str, Any]) -> ExecutionFailed:
 
 def _executed(data: Mapping[str, Any]) -> Executed:
     output = data.get("output")  # null for cached nodes without anything to show
-    shown = _maybe(data, "display_node") or _text(data, "node")
-    return Executed(_text(data, "prompt_id"), shown, output if isinstance(output, dict) else {})
+    return Executed(
+        _text(data, "prompt_id"), _text(data, "node"), output if isinstance(output, dict) else {}
+    )
 
 
 def _cached(data: Mapping[str, Any]) -> ExecutionCached:

@@ -9,7 +9,8 @@ late but are the truth. Whatever comes first ends it:
 
 A leaf is a node that no other node links to. Every other node is an ancestor of a leaf and runs
 before it, so when all leaves have reported `executed` nothing more can come: the picture need
-not wait for executing(null).
+not wait for executing(null). A leaf that expands to a graph of its own never reports under its
+own id, so that one does wait.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ class Prompt:
         self._frames: dict[str, list[bytes]] = {}
         self._unknown_words: tuple[str, ...] = ()
         self._failure: Failure | None = None
+        self._warned = False
         self._status: str | None = None
         self._file_gone = False
         self._error: BackendError | None = None
@@ -153,14 +155,14 @@ class Prompt:
         if message.blocked:
             self._listener(Warned(f"node {message.node} was blocked: {message.message}"))
             return
-        self._fail(
-            Failure(
-                "node_error",
-                message.message or message.exception or "the node failed",
-                f"{message.node} ({message.node_type})",
-                _hint(message),
-            )
+        text = message.message or message.exception or "the node failed"
+        failure = Failure(
+            "node_error", text, f"{message.node} ({message.node_type})", _hint(message)
         )
+        if self.done.is_set() and self._failure is None:
+            self.warn(str(failure))  # every picture had come before
+            self._warned = True
+        self._fail(failure)
 
     def _on_interrupted(self, _: m.ExecutionInterrupted) -> None:
         self._status = "interrupted"
@@ -262,8 +264,6 @@ class Prompt:
     def _finish(self, *, asked: bool) -> None:
         """The prompt is over: settle, or ask the history what the socket did not say."""
         if self.done.is_set():
-            if self._failure is not None and self._leaves <= self._fetches.keys():
-                self._listener(Warned(str(self._failure)))
             return
         silent = self._leaves - self._fetches.keys() - self._frames.keys()
         if not asked and silent and self._failure is None and self._status != "interrupted":
@@ -282,7 +282,8 @@ class Prompt:
             raise self._error
         pictures: list[Picture] = []
         order = {node: position for position, node in enumerate(self._graph)}
-        for node in sorted({*self._fetches, *self._frames}, key=lambda n: order.get(n, 1 << 30)):
+        given = {*self._fetches, *self._frames}
+        for node in sorted(given, key=lambda n: (order.get(_root(n), len(order)), n)):
             parts: list[bytes] = list(self._frames.get(node, ()))
             for task in self._fetches.get(node, ()):
                 try:
@@ -300,8 +301,10 @@ class Prompt:
     def _judge(self, pictures: tuple[Picture, ...], fetch_ms: float | None) -> Outcome:
         failure = self._failure
         if pictures:
-            if failure is not None:
-                self._listener(Warned(str(failure)))
+            if failure is not None and not self._warned:
+                self.warn(str(failure))
+            elif self._status == "interrupted" and not self._leaves <= self._fetches.keys():
+                self.warn("somebody stopped this prompt before its last picture")
             reused = bool(self._cached) and self._cached >= self._graph.keys()
             return Outcome(
                 "done",
@@ -362,11 +365,16 @@ class Prompt:
         self._failure = self._failure or failure
 
     def _class(self, node: str) -> str:
-        entry = self._graph.get(node)
+        entry = self._graph.get(_root(node))
         return str(entry.get("class_type", "")) if isinstance(entry, Mapping) else ""
 
     def _name(self, node: str) -> str:
         return f"{node} ({self._class(node)})"
+
+
+def _root(node: str) -> str:
+    """Return the node of our graph that a node belongs to: "2" for "2.0.0.1"."""
+    return node.partition(".")[0]
 
 
 def _between(begin: float | None, end: float | None) -> float | None:
