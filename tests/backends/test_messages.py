@@ -93,9 +93,9 @@ def test_messages_become_values(frame, message):
     assert parse_text(frame) == message
 
 
-def test_an_expanded_node_is_named_as_the_user_knows_it():
+def test_an_expanded_node_is_named_as_the_history_knows_it():
     frame = text("executed", node="2.0.0.1", display_node="2", prompt_id="p", output={"images": []})
-    assert parse_text(frame).node == "2"
+    assert parse_text(frame).node == "2.0.0.1"
 
 
 def test_an_error_keeps_its_text_but_not_its_tensor_dumps():
