@@ -72,6 +72,8 @@ class Thumbnails:
         self.root = root
         self.read_only = read_only
         self._lock = threading.Lock()
+        # Whoever asks while another thread makes the same one waits for it; 16 go at once.
+        self._making = tuple(threading.Lock() for _ in range(16))
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     def get(self, sha256: str, read: Callable[[str], bytes]) -> Path:
@@ -84,6 +86,10 @@ class Thumbnails:
         Raises:
             LogError: `read` or `make` raised it.
         """
+        with self._making[int(sha256[0], 16)]:
+            return self._found_or_made(sha256, read)
+
+    def _found_or_made(self, sha256: str, read: Callable[[str], bytes]) -> Path:
         folder, name = sha256[:2], f"{sha256}.webp"
         kept = self.root / "thumbs" / folder / name
         if regular_file(self.root, "thumbs", folder, name) is not None and _is_whole(kept):
