@@ -191,5 +191,14 @@ def _close_all() -> None:
 # themselves (CPython 3.9 to 3.14). Hooks run in reverse order, so ours comes first.
 getattr(threading, "_register_atexit", atexit.register)(_close_all)
 
+
+def _forget_after_fork() -> None:
+    """Their sockets belong to the parent: a child makes its own."""
+    global _lock  # noqa: PLW0603 - another thread may have held it
+    _lock = threading.RLock()
+    _lanes.clear()
+    _closing.clear()
+
+
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_lanes.clear)  # their sockets belong to the parent
+    os.register_at_fork(after_in_child=_forget_after_fork)

@@ -7,6 +7,7 @@ each store, since a picture in another log is of no use to this one.
 from __future__ import annotations
 
 import asyncio
+import os
 from weakref import WeakKeyDictionary
 
 from comfynb.keyframes import Keyframe
@@ -58,3 +59,7 @@ _by_store: WeakKeyDictionary[Store, Making] = WeakKeyDictionary()
 def making(store: Store) -> Making:
     """Return the one `Making` of a store."""
     return _by_store.setdefault(store, Making())
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_by_store.clear)  # the parent makes that, not the child

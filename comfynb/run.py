@@ -306,6 +306,8 @@ class Run:
                 self._put_back(cell)
         except asyncio.CancelledError:
             self._give(cell, self._results.unmade(cell, "cancelled", _CANCELLED))
+        except Exception as exc:  # noqa: BLE001 - the top of a task
+            self._give(cell, self._broken(cell, exc))
         finally:
             self._joins.pop(cell.index, None)
             self._lane.wake()
@@ -336,15 +338,18 @@ class Run:
             await self._give_up(cell, _failure(exc))
         except ComfynbError as exc:
             self._give(cell, self._results.unmade(cell, "failed", _failure(exc)))
-        except Exception as exc:
-            logger.exception("a cell stopped on an error of comfynb's own")
-            keyframe = self._results.unmade(cell, "failed", Failure("internal", repr(exc)))
+        except Exception as exc:  # noqa: BLE001 - the top of a task
+            keyframe = self._broken(cell, exc)
             self._give(cell, keyframe)
         finally:
             self._tasks.pop(cell.index, None)
             making(self._store).end(cell.key, keyframe)
             slot.free()
             self._lane.wake()
+
+    def _broken(self, cell: Cell, exc: Exception) -> Keyframe:
+        logger.error("a cell stopped on an error of comfynb's own", exc_info=exc)
+        return self._results.unmade(cell, "failed", Failure("internal", repr(exc)))
 
     async def _attempt(self, cell: Cell, slot: Slot) -> Keyframe | None:
         """Send a cell and keep what comes; None: its server lost it, once more."""

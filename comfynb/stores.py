@@ -85,6 +85,8 @@ def _default_folder() -> Path:
 def let_go(store: Store) -> None:
     """Say that the caller needs it no more; the last one closes it, but for a user's own log."""
     with _lock:
+        if store not in _held:
+            return  # its holder is the parent of this process
         _held[store] -= 1
         if _held[store]:
             return
@@ -93,6 +95,18 @@ def let_go(store: Store) -> None:
         _lent.discard(store)
     if not lent:
         store.close()
+
+
+def _forget_after_fork() -> None:
+    """They are the parent's: a child opens its own."""
+    global _lock  # noqa: PLW0603 - another thread may have held it
+    _lock = threading.RLock()
+    _held.clear()
+    _lent.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 def say(text: str) -> None:
