@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import time
 import weakref
 
@@ -462,3 +463,40 @@ async def test_a_password_in_the_url_is_nowhere_either(caplog, tmp_path):
     for text in (caplog.text, str(raised.value), repr(studio)):
         assert TOKEN not in text
         assert "ann" not in text
+
+
+FORKED = """
+import os, sys
+import comfynb
+from support import scenes, wait_for
+
+url, flow, log = sys.argv[1:]
+studio = comfynb.connect(url, workflow=flow, log=log)
+run = studio.run(scenes(3))
+wait_for(lambda: run.state.made)
+child = os.fork()  # while the parent makes the rest
+if child == 0:
+    try:
+        studio.run(scenes(1))
+    except comfynb.ComfynbError as exc:
+        print("child:", "connect again" in str(exc), flush=True)
+    with comfynb.connect(url, workflow=flow, log=log) as own:
+        print("child:", all(keyframe.ok for keyframe in own.render(scenes(3))), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print("parent:", [keyframe.status for keyframe in run.wait()])
+studio.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+async def test_a_forked_child_draws_for_itself_and_disturbs_nothing(engine, slow_flow, tmp_path):
+    file = tmp_path / "flow.json"
+    file.write_text(json.dumps(slow_flow.graph, default=dict))
+    process = script(FORKED, engine.url, file, tmp_path / "log")
+    try:
+        out, _ = await asyncio.to_thread(process.communicate, timeout=30)
+    finally:
+        process.kill()
+    said = ["child: True", "child: True", "parent: ['done', 'done', 'done']", ""]
+    assert out.split("\n") == said
