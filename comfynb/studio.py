@@ -120,17 +120,18 @@ class Studio:
 
     def board(self, scenes: Any, *, force: bool = False, **shared: Any) -> Board:
         """Start a run on a board of its own, which outlives it; arguments as for `run`."""
-        plan = self.plan(scenes, **shared)
+        board = self._lay_out(self.plan(scenes, **shared))
+        board.begin(force=force)
+        return board
 
+    def _lay_out(self, plan: Plan) -> Board:
         def start(indices: Collection[int], *, force: bool, next_seed: bool) -> Run:
             nonlocal plan
             if next_seed:
                 plan = plan.with_next_seeds(indices)
             return self._start(plan.only(indices), force)
 
-        board = Board(plan.cells, start=start, title=plan.storyboard.title)
-        board.begin(force=force)
-        return board
+        return Board(plan.cells, start=start, title=plan.storyboard.title)
 
     def grid(
         self,
@@ -169,8 +170,13 @@ class Studio:
         for name in shared.keys() - SHARED:
             turn = f"knobs={{{name!r}: ...}}" if name in self.workflow.knobs else ", ".join(SHARED)
             raise TypeError(f"grid() has no keyword {name!r}; did you mean {turn}?")
-        board = self.board(scenes, force=force, **shared)
+        board = self._lay_out(self.plan(scenes, **shared))
         grid = SceneGrid(board, title=title, static_twin=static_twin)
+        try:
+            board.begin(force=force)
+        except ClosedError:
+            grid.close()
+            raise
         grid.show()
         return grid
 

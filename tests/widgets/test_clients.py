@@ -14,7 +14,7 @@ from PIL import Image
 from support import scenes, until, wait_for
 
 import comfynb
-from comfynb.widgets import clients
+from comfynb.widgets import client, clients
 
 
 @pytest.fixture
@@ -146,15 +146,15 @@ async def test_a_page_that_does_not_acknowledge_gets_four_batches_and_the_rest_l
     grid = studio.grid(scenes(4, **{"Guard.seconds": 0.15}))
     quick, slow = Page(grid), Page(grid, acks=False)
     await until(quick.has(done=4))
-    assert len(slow.of_kind("batch")) == clients.CREDIT
+    assert len(slow.of_kind("batch")) == client.CREDIT
     slow.acks = True
-    slow.say(kind="ack", seq=clients.CREDIT)
+    slow.say(kind="ack", seq=client.CREDIT)
     await until(slow.has(done=4))
     assert slow.gaps == 0
 
 
 async def test_a_silent_page_is_forgotten_until_its_next_hello(studio, monkeypatch):
-    monkeypatch.setattr(clients, "SILENCE_SECONDS", 0.4)
+    monkeypatch.setattr(client, "SILENCE_SECONDS", 0.4)
     monkeypatch.setattr(clients, "TICK_SECONDS", 0.1)
     grid = studio.grid(scenes(4, **{"Guard.seconds": 0.2}))
     quick, closed = Page(grid), Page(grid, acks=False)
@@ -168,7 +168,7 @@ async def test_a_silent_page_is_forgotten_until_its_next_hello(studio, monkeypat
 
 
 async def test_an_idle_page_is_not_forgotten(grid, monkeypatch):
-    monkeypatch.setattr(clients, "SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(client, "SILENCE_SECONDS", 0.1)
     monkeypatch.setattr(clients, "TICK_SECONDS", 0.05)
     page = Page(grid)
     await until(page.has(done=3))
@@ -251,7 +251,7 @@ async def test_no_more_full_pictures_than_credit_are_on_their_way(grid):
     await until(lambda: len(page.replies) >= 40 - clients.MOST_REQUESTS + 4)
     refused = [r for r, _ in page.replies.values() if "error" in r]
     assert len(refused) == 40 - clients.MOST_REQUESTS
-    assert len(page.of_kind("full")) == clients.PICTURE_CREDIT // clients.FULL_COST
+    assert len(page.of_kind("full")) == client.PICTURE_CREDIT // clients.FULL_COST
     page.acks = True
     await until(lambda: page.of_kind("batch"))
     page.say(kind="ack", seq=page.of_kind("batch")[-1]["seq"])

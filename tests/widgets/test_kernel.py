@@ -70,7 +70,7 @@ class Kernel:
 
     def begin(self, code: str) -> str:
         """Send a cell and do not wait for it."""
-        return self._client.execute(code)
+        return self._client.execute(code, stop_on_error=False)
 
     def end(self, message_id: str, timeout: float = 30) -> dict:
         """Wait for the answer to a cell."""

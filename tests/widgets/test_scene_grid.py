@@ -160,10 +160,22 @@ def test_traits_say_what_never_changes(studio):
     assert studio.grid(board, title="Night").title == "Night"
 
 
-def test_a_missing_front_end_is_named(studio, monkeypatch, tmp_path):
+def test_a_missing_front_end_is_named_before_anything_is_begun(
+    studio, engine, monkeypatch, tmp_path
+):
+    ended = engine.ended()
     monkeypatch.setattr(scene_grid, "STATIC", tmp_path / "nowhere")
     with pytest.raises(ComfynbError, match="make frontend"):
-        studio.grid(scenes(1)).wait()
+        studio.grid(scenes(1))
+    assert studio.log.runs() == []
+    assert engine.ended() == ended
+
+
+def test_a_closed_studio_shows_no_grid(studio):
+    studio.close()
+    with pytest.raises(ClosedError):
+        studio.grid(scenes(1))
+    assert not _instances
 
 
 # Buttons
