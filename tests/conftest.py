@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
 
 import pytest
 from support import Engine, guarded_graph, wait_for
@@ -53,4 +53,10 @@ def slow_flow() -> Workflow:
 def _no_environment(monkeypatch):
     """The tests choose their servers themselves."""
     monkeypatch.delenv("COMFYUI_URL", raising=False)
-    assert os.environ.get("COMFYUI_URL") is None
+
+
+@pytest.fixture(autouse=True)
+def _asyncio_as_it_is():
+    """`render()` inside a running loop patches asyncio for good: such a test needs a process."""
+    yield
+    assert not hasattr(asyncio, "_nest_patched"), "this test patched asyncio for all that follow"
