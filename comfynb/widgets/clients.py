@@ -85,6 +85,7 @@ class Clients:
         """
         self._board, self._send, self._act, self._stale_sheet = board, send, act, stale_sheet
         self._clients: dict[str, Client] = {}
+        self._doing: set[asyncio.Future[None]] = set()
         self._reading = asyncio.Semaphore(READERS)
         self._watching: asyncio.Task[None] | None = None
 
@@ -126,7 +127,13 @@ class Clients:
             case "get":
                 self._begin(client, self._full(client, message))
             case "do":
-                self._begin(client, self._do(client, message))
+                # Its own task: a page that goes away does not take its Stop with it.
+                doing = asyncio.ensure_future(
+                    self._act(message["name"], message.get("cells"), client.id)
+                )
+                self._doing.add(doing)
+                doing.add_done_callback(self._done)
+                self._begin(client, self._answer(client, message, doing))
 
     def refuse(self, error: WireError) -> None:
         """Answer a message that could not be understood."""
@@ -367,9 +374,14 @@ class Clients:
 
     # -- buttons
 
-    async def _do(self, client: Client, message: Do) -> None:
+    def _done(self, doing: asyncio.Future[None]) -> None:
+        self._doing.discard(doing)
+        if not doing.cancelled():
+            doing.exception()  # seen, also where nobody is left to be answered
+
+    async def _answer(self, client: Client, message: Do, doing: asyncio.Future[None]) -> None:
         try:
-            await self._act(message["name"], message.get("cells"), client.id)
+            await asyncio.shield(doing)
         except ComfynbError as exc:
             self._reply(message, error=str(exc))
             return

@@ -194,6 +194,20 @@ async def test_stop_cancels_and_retry_failed_goes_on(studio, engine):
     assert "nothing is being made" in page.do("pause")["error"]
 
 
+async def test_a_page_that_goes_away_does_not_take_its_stop_with_it(studio, engine, on_loop):
+    grid = studio.grid(scenes(3, **ENDLESS))
+    page = Page(grid)
+    await until(lambda: len(engine.prompts()) == 2)
+
+    def press_and_go():
+        page.say(kind="do", req="last", name="stop")
+        asyncio.get_running_loop().call_soon(grid._clients.close)
+
+    on_loop(press_and_go)
+    await until(lambda: not engine.prompts())
+    assert {k.status for k in await grid} == {"cancelled"}
+
+
 async def test_retry_of_some_cells_leaves_the_others(studio):
     bad = [{"prompt": f"an owl {i}", "knobs": {"Guard.message": "boom"}} for i in range(3)]
     grid = studio.grid([*scenes(1), *bad])
