@@ -33,6 +33,7 @@ def sheet(comment: str) -> str:
 def area(grid) -> GridPage:
     grid.open(2)
     grid.page.evaluate(AREA)
+    grid.batch()
     return grid
 
 
@@ -48,6 +49,16 @@ def test_the_twin_is_hidden_as_text_and_as_picture_and_comes_back(area):
     after.wait_for(state="hidden")
     area.page.evaluate("host.hide(1)")
     after.wait_for(state="visible")
+
+
+def test_without_a_kernel_the_twin_stays(grid):
+    grid.open(2)
+    grid.page.evaluate(AREA)
+    put(grid, sheet(MARK))
+    grid.page.evaluate("new Promise(requestAnimationFrame)")
+    assert grid.page.locator("#after").is_visible()
+    grid.batch()
+    grid.page.locator("#after").wait_for(state="hidden")
 
 
 def test_output_of_the_user_is_never_hidden(area):

@@ -6,6 +6,7 @@
  */
 
 import type { RenderProps } from "@anywidget/types";
+import { effect } from "@preact/signals";
 import { render as draw } from "preact";
 import { Client, type GridModel } from "./client";
 import { Grid } from "./grid";
@@ -65,8 +66,17 @@ export default () => {
       />,
       root,
     );
-    hideTwin(el, life.signal);
+    // A page that was saved draws the view without a kernel: there the sheet is all there is.
+    const { head } = (client as Client).store;
+    let alive = false;
+    const stop = effect(() => {
+      if (head.value && !alive) {
+        alive = true;
+        hideTwin(el, life.signal);
+      }
+    });
     life.signal.addEventListener("abort", () => {
+      stop();
       draw(null, root);
       root.remove();
     });
