@@ -103,14 +103,19 @@ class Picture:
     data: bytes
 
 
+Ending = Literal["done", "failed", "cancelled", "lost"]
+"""How a prompt can end: `done` with all its pictures; `failed`; `cancelled` (someone removed or
+interrupted it); `lost` (the server does not know it any more)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a prompt ended.
 
     Attributes:
-        status: `done` with pictures; `failed`; `cancelled` (someone removed or interrupted it);
-            `lost` (the server does not know it any more).
-        pictures: In the order of the graph's output nodes.
+        status: How.
+        pictures: In the order of the graph's output nodes; also those that came before it broke
+            off.
         failure: Why, unless done.
         unknown_words: Words the model does not know, where the server says so.
         server_cached: The server did not run a single node for it.
@@ -119,7 +124,7 @@ class Outcome:
         fetch_ms: Getting the bytes.
     """
 
-    status: Literal["done", "failed", "cancelled", "lost"]
+    status: Ending
     pictures: tuple[Picture, ...] = ()
     failure: Failure | None = None
     unknown_words: tuple[str, ...] = ()

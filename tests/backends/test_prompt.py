@@ -280,16 +280,14 @@ async def test_an_error_after_the_last_picture_is_a_warning_told_once():
         assert "2 (Guard)" in warned.message
 
 
-async def test_an_error_between_two_pictures_keeps_the_first_and_warns():
+async def test_an_error_between_two_pictures_keeps_the_first_but_is_a_failure():
     fed = Fed(TWO).hear(START, executed("8", "b"), at("2"), error(), LEFT)
     outcome = await fed.outcome()
-    assert (outcome.status, [p.data for p in outcome.pictures]) == ("done", [b"b"])
-    assert [warned.message for warned in fed.told(Warned)] == [
-        (
-            "node_error: boom (node 2 (Guard)). look at this node's inputs; "
-            "the server's log has the full traceback"
-        )
-    ]
+    assert (outcome.status, [p.data for p in outcome.pictures]) == ("failed", [b"b"])
+    assert str(outcome.failure) == (
+        "node_error: boom (node 2 (Guard)). look at this node's inputs; "
+        "the server's log has the full traceback"
+    )
 
 
 async def test_a_blocked_node_is_not_the_end():
@@ -318,10 +316,10 @@ async def test_interrupted_is_cancelled_by_somebody():
     assert (outcome.status, outcome.failure.kind) == ("cancelled", "interrupted")
 
 
-async def test_interrupted_behind_a_picture_keeps_it_and_warns():
+async def test_interrupted_behind_a_picture_keeps_it_but_is_cancelled():
     fed = Fed(TWO).hear(START, executed("8", "b"), INTERRUPTED, LEFT)
-    assert (await fed.outcome()).status == "done"
-    assert "stopped" in fed.told(Warned)[0].message
+    outcome = await fed.outcome()
+    assert (outcome.status, [p.data for p in outcome.pictures]) == ("cancelled", [b"b"])
 
 
 # -- fetching
@@ -335,12 +333,13 @@ async def test_a_picture_that_cannot_be_read_is_a_failure_that_names_its_node():
     assert "retry" in outcome.failure.hint
 
 
-async def test_one_picture_of_two_that_cannot_be_read_is_a_warning():
+async def test_one_picture_of_two_that_cannot_be_read_is_a_failure_with_the_other():
     fails = {"b": ServerUnreachableError("broke off")}
     fed = Fed(TWO, fails).hear(START, executed("9", "a"), executed("8", "b"), LEFT)
     outcome = await fed.outcome()
     assert data(outcome) == [("9", 0, b"a")]
-    assert "broke off" in fed.told(Warned)[0].message
+    assert (outcome.status, outcome.failure.kind) == ("failed", "fetch")
+    assert "broke off" in outcome.failure.message
 
 
 async def test_a_file_that_a_restarted_server_has_no_more_counts_as_lost():
@@ -529,7 +528,7 @@ async def replay(path: Path) -> list:
     ("path", "ends"),
     [
         (ENGINES / "ws_normal_and_cached.jsonl", ["done 1", "done 1 cached", "done 1"]),
-        (ENGINES / "ws_error.jsonl", ["done 1", "done 1", "failed node_error"]),
+        (ENGINES / "ws_error.jsonl", ["failed 1", "failed 1", "failed node_error"]),
         (ENGINES / "ws_nan.jsonl", ["failed node_error"]),
         (ENGINES / "ws_previewimage.jsonl", ["done 4"]),
         (OWN / "ws_saveimagewebsocket_previewmeta.jsonl", ["done 3", "done 3"]),

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from comfynb.backends.base import (
+    Ending,
     Listener,
     Outcome,
     Picture,
@@ -99,7 +100,7 @@ class Prompt:
         self._frames: dict[str, list[bytes]] = {}
         self._unknown_words: tuple[str, ...] = ()
         self._failure: Failure | None = None
-        self._warned = False
+        self._complete = False  # every leaf has reported: what comes later changes nothing
         self._status: str | None = None
         self._file_gone = False
         self._error: BackendError | None = None
@@ -159,13 +160,14 @@ class Prompt:
         failure = Failure(
             "node_error", text, f"{message.node} ({message.node_type})", _hint(message)
         )
-        if self.done.is_set() and self._failure is None:
-            self.warn(str(failure))  # every picture had come before
-            self._warned = True
-        self._fail(failure)
+        if self._complete:
+            self.warn(str(failure))
+        else:
+            self._fail(failure)
 
     def _on_interrupted(self, _: m.ExecutionInterrupted) -> None:
-        self._status = "interrupted"
+        if not self._complete:
+            self._status = "interrupted"
 
     _HANDLERS: Mapping[type, Callable[[Prompt, Any], None]] = {
         m.ExecutionStart: _on_start,
@@ -195,6 +197,9 @@ class Prompt:
 
         An interrupt has status_str "error" too: only the messages tell (ComfyUI 0.3.75).
         """
+        if self._complete:
+            self.release()
+            return
         outputs = entry.get("outputs")
         for node, output in outputs.items() if isinstance(outputs, dict) else ():
             if isinstance(output, dict):
@@ -255,6 +260,7 @@ class Prompt:
             refs = _files(output)
             self._fetches[node] = [asyncio.ensure_future(self._fetch(ref)) for ref in refs]
         if self._leaves and self._leaves <= self._fetches.keys():
+            self._complete = True
             self.done.set()
 
     def _left_worker(self) -> None:
@@ -299,35 +305,33 @@ class Prompt:
         return self._judge(tuple(pictures), _between(self._reported_at, time.monotonic()))
 
     def _judge(self, pictures: tuple[Picture, ...], fetch_ms: float | None) -> Outcome:
-        failure = self._failure
-        if pictures:
-            if failure is not None and not self._warned:
-                self.warn(str(failure))
-            elif self._status == "interrupted" and not self._leaves <= self._fetches.keys():
-                self.warn("somebody stopped this prompt before its last picture")
-            reused = bool(self._cached) and self._cached >= self._graph.keys()
-            return Outcome(
-                "done",
-                pictures,
-                unknown_words=self._unknown_words,
-                server_cached=reused,
-                queued_ms=_between(self.sent_at, self._started_at),
-                executing_ms=_between(self._started_at, self._reported_at),
-                fetch_ms=fetch_ms,
-            )
-        if failure is not None:
-            return Outcome("lost" if self._file_gone else "failed", failure=failure)
+        """Tell how it ended; what a prompt gave before it broke off is kept, and is not `done`."""
+        status, failure = self._verdict(bool(pictures))
+        return Outcome(
+            status,
+            pictures,
+            failure=failure,
+            unknown_words=self._unknown_words,
+            server_cached=bool(self._cached) and self._cached >= self._graph.keys(),
+            queued_ms=_between(self.sent_at, self._started_at),
+            executing_ms=_between(self._started_at, self._reported_at),
+            fetch_ms=fetch_ms,
+        )
+
+    def _verdict(self, any_picture: bool) -> tuple[Ending, Failure | None]:  # noqa: FBT001
+        if self._failure is not None:
+            return ("lost" if self._file_gone else "failed"), self._failure
         if self._status == "lost":
             text = "the server does not know this prompt any more"
             hint = "it was restarted, or somebody cleared its queue; retry makes it again"
-            return Outcome("lost", failure=Failure("lost", text, hint=hint))
+            return "lost", Failure("lost", text, hint=hint)
         if self._status == "interrupted":
-            return Outcome(
-                "cancelled", failure=Failure("interrupted", "somebody stopped this prompt")
-            )
+            return "cancelled", Failure("interrupted", "somebody stopped this prompt")
+        if any_picture:
+            return "done", None
         text = "the workflow ended well but gave no picture"
         hint = "it needs an output node such as SaveImage whose branch is not muted or blocked"
-        return Outcome("failed", failure=Failure("no_output", text, hint=hint))
+        return "failed", Failure("no_output", text, hint=hint)
 
     # -- small things
 
