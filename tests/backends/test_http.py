@@ -22,6 +22,13 @@ from comfynb.errors import (
 )
 
 
+@pytest.fixture(autouse=True, params=["our transport", "httpx's"])
+def _transport(request, monkeypatch):
+    """Every promise holds with both: ours for this machine, httpx's for all others."""
+    if request.param == "httpx's":
+        monkeypatch.setattr(http_module, "LoopbackTransport", lambda: None)
+
+
 async def ask(url: str, path: str = "/x", *, timeout: float = 30.0, token: str | None = None):
     client = Http(Address.parse(url, token=token), timeout=timeout)
     try:

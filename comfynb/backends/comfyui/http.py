@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from comfynb.backends.comfyui.address import Address
+from comfynb.backends.comfyui.transport import LoopbackTransport
 from comfynb.errors import (
     AccessDeniedError,
     NotComfyUIError,
@@ -49,6 +50,7 @@ class Http:
         self._client = self._make()
 
     def _make(self) -> httpx.AsyncClient:
+        here = self._address.loopback and self._address.url.startswith("http:")
         return httpx.AsyncClient(
             headers=dict(self._address.headers),
             params=dict(self._address.params),
@@ -56,6 +58,7 @@ class Http:
             trust_env=not self._address.loopback,
             # Reading the certificate store takes 20 ms and more; plain HTTP never needs it.
             verify=self._address.url.startswith("https"),
+            transport=LoopbackTransport() if here else None,
         )
 
     async def renew(self) -> None:
