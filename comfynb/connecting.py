@@ -49,13 +49,15 @@ def connect(
             within 0.5 s, else the embedded engine.
         workflow: A name of the library ("txt2img", "img2img"), an API-format file or graph.
         log: A folder; None: ./comfynb-log; False: keep results in memory only.
-        checkpoint: For a library workflow; None: the server's only one.
+        checkpoint: Instead of the workflow's own; None: that one, and for a library workflow
+            the server's only one.
         token: Sent as a bearer token; never shown or stored.
         headers: Further HTTP headers; never shown or stored.
-        reconnect_for: Seconds of trying before a lost server counts as gone.
+        reconnect_for: Seconds of trying before a lost server counts as gone. Studios of one
+            server share one line to it: the first one's value holds.
 
     Raises:
-        WorkflowError: The workflow cannot be read.
+        WorkflowError: The workflow cannot be read, or has no checkpoint to choose.
         BackendError: The address is none.
         EngineMissingError: No ComfyUI was found and the embedded engine is not installed.
         LogError: The log cannot be used.
@@ -65,6 +67,8 @@ def connect(
         studio.render(["a lighthouse at dawn", "a fox in a snowy forest"])
     """
     flow = workflow if isinstance(workflow, Workflow) else Workflow.load(workflow)
+    if checkpoint is not None and not flow.needs_checkpoint:
+        flow = flow.with_knobs({"checkpoint": checkpoint})
     chosen = url or os.environ.get("COMFYUI_URL") or _find_server(token, headers)
     key: Hashable
     make: Callable[[], Backend]
@@ -78,7 +82,7 @@ def connect(
 
         address = Address.parse(chosen, token=token, headers=headers)
         secrets = (tuple(sorted(address.headers.items())), tuple(sorted(address.params.items())))
-        kind, key = "comfyui", (address.url, secrets, reconnect_for)
+        kind, key = "comfyui", (address.url, secrets)
 
         def make() -> Backend:
             return ComfyUIBackend(address, reconnect_for=reconnect_for)

@@ -86,7 +86,8 @@ class Log(Store):
         self._session = uuid.uuid4().hex
         self._blobs = Blobs(self.folder)
         self._segment = SegmentWriter(self.folder / "seg")
-        self._lock = threading.Lock()
+        # Re-entrant: a garbage collection that closes a log may fall into its own call.
+        self._lock = threading.RLock()
         self._created = False
         self._closed = False
         self._opened_reader: Reader | None = None

@@ -39,7 +39,8 @@ class SegmentWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = threading.Lock()
+        # Re-entrant: a garbage collection that closes a log may fall into its own call.
+        self._lock = threading.RLock()
         self._descriptor: int | None = None
         self._path = folder
         self._file = (0, 0)  # inode and device

@@ -316,6 +316,15 @@ async def test_interrupted_is_cancelled_by_somebody():
     assert (outcome.status, outcome.failure.kind) == ("cancelled", "interrupted")
 
 
+async def test_what_was_saved_comes_before_what_was_only_looked_at():
+    looked_at = executed("8", "b")
+    (image,) = looked_at.output["images"]
+    image["type"] = "temp"
+    preview_first = {name: TWO[name] for name in ("1", "2", "8", "9")}
+    outcome = await Fed(preview_first).hear(START, looked_at, executed("9", "a"), LEFT).outcome()
+    assert [p.data for p in outcome.pictures] == [b"a", b"b"]
+
+
 async def test_interrupted_behind_a_picture_keeps_it_but_is_cancelled():
     fed = Fed(TWO).hear(START, executed("8", "b"), INTERRUPTED, LEFT)
     outcome = await fed.outcome()

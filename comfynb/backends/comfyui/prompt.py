@@ -98,6 +98,7 @@ class Prompt:
         self._cached: frozenset[str] = frozenset()
         self._fetches: dict[str, list[asyncio.Task[bytes]]] = {}
         self._frames: dict[str, list[bytes]] = {}
+        self._temporary: set[str] = set()
         self._unknown_words: tuple[str, ...] = ()
         self._failure: Failure | None = None
         self._complete = False  # every leaf has reported: what comes later changes nothing
@@ -258,6 +259,8 @@ class Prompt:
             self._unknown_words = tuple(str(word)[:80] for word in words[:100])
         if node not in self._fetches:
             refs = _files(output)
+            if refs and all(ref.type == "temp" for ref in refs):
+                self._temporary.add(node)
             self._fetches[node] = [asyncio.ensure_future(self._fetch(ref)) for ref in refs]
         if self._leaves and self._leaves <= self._fetches.keys():
             self._complete = True
@@ -289,7 +292,12 @@ class Prompt:
         pictures: list[Picture] = []
         order = {node: position for position, node in enumerate(self._graph)}
         given = {*self._fetches, *self._frames}
-        for node in sorted(given, key=lambda n: (order.get(_root(n), len(order)), n)):
+
+        def place(node: str) -> tuple[bool, int, str]:
+            # What was saved comes before what was only looked at: it is the keyframe's picture.
+            return node in self._temporary, order.get(_root(node), len(order)), node
+
+        for node in sorted(given, key=place):
             parts: list[bytes] = list(self._frames.get(node, ()))
             for task in self._fetches.get(node, ()):
                 try:
