@@ -12,11 +12,17 @@ from support import guarded_graph
 
 
 @pytest.fixture(scope="module")
-def lab_server(tmp_path_factory):
+def lab_root(tmp_path_factory):
+    """A folder for a JupyterLab, with a workflow in it."""
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed: pip install jupyterlab")
     root = tmp_path_factory.mktemp("lab")
     (root / "flow.json").write_text(json.dumps(guarded_graph()))
-    server = LabServer(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def lab_server(lab_root):
+    server = LabServer(lab_root)
     yield server
     server.stop()
 

@@ -31,9 +31,17 @@ QUIET = {
 
 
 class LabServer:
-    """JupyterLab on a free loopback port, its files below one folder."""
+    """JupyterLab on a free loopback port, its files below one folder.
 
-    def __init__(self, root: Path, *, theme: str | None = None) -> None:
+    Args:
+        root: The folder.
+        theme: None: as JupyterLab likes.
+        overlay: A folder of packages that its kernels find before the installed ones.
+    """
+
+    def __init__(
+        self, root: Path, *, theme: str | None = None, overlay: Path | None = None
+    ) -> None:
         self.root, self.token = root, secrets.token_hex(16)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -56,6 +64,9 @@ class LabServer:
             "IPYTHONDIR": str(state / "ipython"),
             "JUPYTER_PLATFORM_DIRS": "1",
         }
+        if overlay is not None:
+            paths = [str(overlay), os.environ.get("PYTHONPATH", "")]
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         command = [
             sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
             f"--port={self.port}", "--ServerApp.port_retries=0",
