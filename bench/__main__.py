@@ -12,11 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import append, drawing, images, starting
+from bench import append, browser, drawing, images, starting
 from bench.figures import Row, table
 from bench.server import Server
 
-SECTIONS = ("images", "engine", "import", "demo", "append")
+SECTIONS = ("images", "engine", "import", "demo", "append", "browser")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -50,6 +50,8 @@ async def measure(options: argparse.Namespace, folder: Path) -> list[Row]:
         rows += starting.demo(folder, rounds=min(rounds, 5))
     if "append" in wanted:
         rows += append.measure(folder, rounds=rounds, quick=options.quick)
+    if "browser" in wanted:
+        rows += await browser.measure(rounds=min(rounds, 5), quick=options.quick)
     return rows
 
 

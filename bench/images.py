@@ -1,10 +1,17 @@
-"""Seconds per image, `executed` to yielded, and requests: a raw loop and comfynb in turns."""
+"""Seconds per image, `executed` to yielded, and requests: a raw loop and comfynb in turns.
+
+A turn of comfynb is all that a user waits for, from the call with scenes to the end of the run. Its
+thumbnails, which nobody waits for, are finished before the raw loop's turn comes, so that it has
+the machine for itself; they count as comfynb's processor time.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 import comfynb
@@ -19,7 +26,7 @@ from comfynb.studio import Studio
 from comfynb.testing import FaultProxy
 from comfynb.workflows import Workflow
 
-GRAPHS = {"100 ms graph": (0.1, 24, 0.95), "instant graph": (0.0, 48, 1.3)}
+GRAPHS = {"100 ms graph": (0.1, 32, 0.95), "instant graph": (0.0, 48, 1.3)}
 """Name -> seconds in the node, images a round, largest ratio."""
 
 
@@ -52,54 +59,86 @@ def scenes(count: int) -> list[dict]:
     ]
 
 
+@dataclass(frozen=True)
+class Turn:
+    """What one turn took, in milliseconds a picture.
+
+    Attributes:
+        wall: From beginning to end.
+        processor: Of this process, all threads.
+        waits: Of each picture, from `executed` to its keyframe.
+    """
+
+    wall: float
+    processor: float
+    waits: list[float]
+
+
 async def measure(server: Server, folder: Path, *, rounds: int, quick: bool) -> list[Row]:
     """Measure both graphs; a first round of each is not counted."""
     rows = []
     for name, (seconds, images, limit) in GRAPHS.items():
         count = 3 if quick else images
-        raw, ours, p50, p95 = [], [], [], []
+        raw, ours = [], []
         log = folder / name.replace(" ", "-")
         with tapped_studio(server.url, seconds, log) as (studio, backend):
             async with RawLoop(server.url) as loop:
                 for _ in range(1 + rounds):
                     raw.append(await _raw(loop, seconds, count))
-                    took, waits = await _comfynb(studio, backend, count)
-                    ours.append(took)
-                    p50.append(quantile(waits, 0.5))
-                    p95.append(quantile(waits, 0.95))
-        title = f"{name}, a picture of {count}"
+                    ours.append(await _comfynb(studio, backend, count))
+        raw, ours = raw[1:], ours[1:]
         rows += [
-            Row(title, ours[1:], raw[1:], judged="ratio", limit=limit),
-            Row(f"{name}, executed to yielded, p50", p50[1:]),
-            Row(f"{name}, executed to yielded, p95", p95[1:]),
+            Row(
+                f"{name}, a picture of {count}",
+                [turn.wall for turn in ours],
+                [turn.wall for turn in raw],
+                judged="ratio",
+                limit=limit,
+            ),
+            Row(
+                f"{name}, the client's processor time",
+                [turn.processor for turn in ours],
+                [turn.processor for turn in raw],
+            ),
+            *(
+                Row(
+                    f"{name}, executed to yielded, p{share * 100:g}",
+                    [quantile(turn.waits, share) for turn in ours],
+                )
+                for share in (0.5, 0.95)
+            ),
         ]
     rows.append(await _requests(server, folder / "requests", 3 if quick else 24))
     return rows
 
 
-async def _raw(loop: RawLoop, seconds: float, count: int) -> float:
-    """Draw and return milliseconds per image."""
+async def _raw(loop: RawLoop, seconds: float, count: int) -> Turn:
     drawing = graph(seconds)
-    begun = time.perf_counter()
+    begun, worked = time.perf_counter(), time.process_time()
     for color in new_colors(count):
         drawing["color"]["inputs"]["color"] = color
         pictures = await loop.draw(drawing)
         assert len(pictures) == 1
-    return (time.perf_counter() - begun) / count * 1000
+    wall, processor = time.perf_counter() - begun, time.process_time() - worked
+    return Turn(wall / count * 1000, processor / count * 1000, [])
 
 
-async def _comfynb(studio: Studio, backend: TappedBackend, count: int) -> tuple[float, list[float]]:
-    """Draw and return milliseconds per image, and from each `executed` to its keyframe."""
+async def _comfynb(studio: Studio, backend: TappedBackend, count: int) -> Turn:
     wanted, waits = scenes(count), []
-    begun = time.perf_counter()
+    begun, worked = time.perf_counter(), time.process_time()
+    made = []
     async with contextlib.aclosing(studio.keyframes(wanted)) as keyframes:
         async for keyframe in keyframes:
-            now = time.perf_counter()
-            waits.append((now - backend.heard.pop(keyframe.id)) * 1000)
+            waits.append((time.perf_counter() - backend.heard.pop(keyframe.id)) * 1000)
             assert keyframe.status == "done"
-    took = time.perf_counter() - begun
-    assert len(waits) == count
-    return took / count * 1000, waits
+            made.append(keyframe)
+    wall = time.perf_counter() - begun
+    assert len(made) == count
+    for keyframe in made:
+        sha256 = keyframe.outputs[0].sha256
+        while not (studio.log.folder / "thumbs" / sha256[:2] / f"{sha256}.webp").exists():
+            await asyncio.sleep(0.002)
+    return Turn(wall / count * 1000, (time.process_time() - worked) / count * 1000, waits)
 
 
 async def _requests(server: Server, log: Path, count: int) -> Row:
