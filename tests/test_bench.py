@@ -24,3 +24,15 @@ def test_a_quick_run_measures_beside_the_yardstick_and_writes_json(tmp_path):
     requests = next(row for what, row in rows.items() if what.startswith("requests"))
     assert requests["ours"] == [2.0]
     assert "import comfynb, over bare Python" in answer.stdout
+
+
+def test_without_a_browser_it_says_so_and_measures_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMFYNB_CHROMIUM", str(tmp_path / "no-browser"))
+    command = [sys.executable, "-m", "bench", "browser", "--quick"]
+    answer = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert "the grid is not measured in a browser: " in answer.stderr
+    assert "COMFYNB_CHROMIUM" in answer.stderr
+    assert "a thumbnail of a 1024x1024 PNG" in answer.stdout
