@@ -186,11 +186,11 @@ def guarded_graph(*, seconds: float = 0.0, message: str = "", steps: int = 1) ->
     return dict(Workflow.load(graph).with_knobs(quick).graph)
 
 
-def scenes(count: int, **knobs) -> list[dict]:
-    """So many scenes, all different."""
+def scenes(count: int, first: int = 0, **knobs) -> list[dict]:
+    """So many scenes, all different; from another `first` on, they are others."""
     words = ("fox", "owl", "whale", "castle", "robot", "rocket", "boat", "cat", "dog")
     return [
-        {"prompt": f"a {words[i % len(words)]}", "seed": 1000 + i, "knobs": knobs}
+        {"prompt": f"a {words[i % len(words)]}", "seed": 1000 + first + i, "knobs": knobs}
         for i in range(count)
     ]
 
