@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 
 import pytest
 from support import Engine, guarded_graph, wait_for
 
 from comfynb.workflows import Workflow
+
+
+def pytest_configure():
+    """Let interrupts through: a shell that puts us into the background has them ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

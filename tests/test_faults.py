@@ -31,7 +31,7 @@ from comfynb.testing import (
     Truncate,
 )
 
-NEW = itertools.count(0, 9)
+NEW = itertools.count(1000, 9)
 """An engine keeps the results of its last prompt: a scene that it knows would make no progress."""
 
 
