@@ -260,6 +260,7 @@ def test_a_saved_notebook_shows_the_pictures_without_a_kernel(lab, engine, tmp_p
     page.page.wait_for_selector(".jp-OutputArea-child img[src^='data:image/jpeg']", state="visible")
 
 
+@pytest.mark.long
 def test_an_untrusted_copy_of_a_saved_notebook_shows_the_contact_sheet(lab, engine):
     page = lab(begin(engine.url), show(4, 0.0), "await grid\nNone")
     for cell in range(3):
@@ -277,6 +278,7 @@ def test_an_untrusted_copy_of_a_saved_notebook_shows_the_contact_sheet(lab, engi
     assert clean(copy)
 
 
+@pytest.mark.long
 def test_reloaded_mid_run_it_goes_on_live_and_offers_a_snapshot_for_the_old_sheet(lab, engine):
     page = lab(begin(engine.url), show(5, 1.0), "grid.snapshot()")
     page.run(0)
