@@ -195,13 +195,14 @@ def test_stop_while_a_cell_blocks_acts_without_the_main_thread(lab, engine):
 )
 def test_interrupt_ends_the_wait_and_takes_only_our_prompts_away(lab, engine, waiting):
     first = show(6, 1.0) if waiting == "await grid" else show(6, 1.0).rpartition("grid = ")[0]
-    page = lab(begin(engine.url), first, waiting)
+    page = lab(begin(engine.url), first, f"print('it runs')\n{waiting}")
     page.run(0)
     stranger = Stranger(engine)
     theirs = engine.post_prompt(client_id=stranger.client_id, **{"Guard.seconds": 60.0, "seed": 77})
     page.run(1)
     page.run(2, wait=False)
     wait_for(lambda: len(engine.prompts()) == 3)
+    wait_for(lambda: page.page.wait_for_timeout(20) or "it runs" in page.text(2))
     begun = time.monotonic()
     page.interrupt()
     page.wait_ran(2)
