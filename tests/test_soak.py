@@ -33,6 +33,7 @@ async def test_whatever_happens_every_run_ends_and_no_prompt_stays(engine, flow,
     chance = random.Random(seed)
     with FaultProxy(engine.url) as proxy:
         studio = comfynb.connect(proxy.url, workflow=flow, log=tmp_path / "log")
+        await studio.run(["a lighthouse"])  # a server that was never reached may well be an error
 
         async def one(number):
             rows = [
