@@ -33,7 +33,7 @@ ENDED: frozenset[Status] = frozenset({"done", "cached", "failed", "cancelled", "
 """The statuses that a run does not change any more."""
 
 MADE: frozenset[Status] = frozenset({"done", "cached"})
-"""The statuses with pictures."""
+"""The statuses of what was made: all its pictures are there."""
 
 
 class _Empty(Mapping[str, Any]):
@@ -158,8 +158,8 @@ class Keyframe:
         axes: Label of this cell on each axis of its sweep.
         status: `done`, `cached`, `failed`, `cancelled` or `lost`.
         outputs: Its pictures, in the order of the graph's output nodes.
-        error: Why there are none, or None.
-        warnings: What went less than well although there is a picture.
+        error: Why it was not made, or None. What came before it broke off is in `outputs`.
+        warnings: What went less than well although it was made.
         unknown_words: Words of the prompt that the model does not know.
         timings: How long it took.
         server: Label of the server, never with a token.
@@ -201,7 +201,7 @@ class Keyframe:
 
     @property
     def ok(self) -> bool:
-        """Whether there is a picture."""
+        """Whether it was made."""
         return self.status in MADE
 
     @property

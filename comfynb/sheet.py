@@ -230,7 +230,7 @@ def _tile(number: int, cell: Keyframe | Cell) -> Tile:
     else:
         head = cell.scene.prompt or prompt
     keyframe = cell if isinstance(cell, Keyframe) else None
-    if keyframe is not None and keyframe.outputs:
+    if keyframe is not None and keyframe.ok and keyframe.outputs:
         return Tile(number, head, detail, keyframe=keyframe)
     state = WITHOUT.get(status_of(cell), "no picture")
     reason = keyframe.error.message if keyframe is not None and keyframe.error else ""

@@ -128,7 +128,7 @@ def _common(board: Sequence[Keyframe | Cell], varying: frozenset[str]) -> Iterat
 
 def _card(number: int, cell: Keyframe | Cell, pictures: Pictures, varying: frozenset[str]) -> str:
     name = cell.scene.title or cell.scene.prompt
-    if isinstance(cell, Keyframe) and cell.outputs:
+    if isinstance(cell, Keyframe) and cell.ok and cell.outputs:
         shown = _shown(number, name, cell, pictures)
     else:
         error = cell.error if isinstance(cell, Keyframe) else None

@@ -435,7 +435,6 @@ async def test_ends_by_asking():
     for settle, status, kind in (
         (lambda p: p.settle_lost(), "lost", "lost"),
         (lambda p: p.settle_cancelled(), "cancelled", "interrupted"),
-        (lambda p: p.settle_failed(Failure("worker_dead", "dead")), "failed", "worker_dead"),
     ):
         fed = Fed()
         settle(fed.prompt)
@@ -449,7 +448,6 @@ async def test_ends_by_asking_change_nothing_once_the_pictures_are_here():
     for settle in (
         lambda p: p.settle_lost(),
         lambda p: p.settle_cancelled(),
-        lambda p: p.settle_failed(Failure("x", "y")),
         lambda p: p.settle_gone(ServerGoneError("gone")),
     ):
         fed = Fed().hear(START, executed("9", "a"))

@@ -233,13 +233,6 @@ class Prompt:
             self._status = "interrupted"
             self._finish(asked=True)
 
-    def settle_failed(self, failure: Failure) -> None:
-        """It cannot come to an end any more."""
-        self.release()
-        if not self.done.is_set():
-            self._fail(failure)
-            self._finish(asked=True)
-
     def settle_gone(self, error: BackendError) -> None:
         """Its server is gone: `outcome` raises."""
         self.release()
