@@ -125,6 +125,13 @@ def failed(**more):
     return Keyframe(**fields | more)
 
 
+def test_a_cell_that_broke_off_says_why_although_a_picture_came_before(shelf, write):
+    half = failed(outputs=(shelf.put(Image.new("RGB", (8, 8))),), pictures=shelf)
+    page = write([half])
+    assert page.pictures() == []
+    assert "out of memory" in page.source
+
+
 def test_every_cell_is_there_in_order_with_what_made_it(shelf, write):
     second = made(shelf, scene=Scene(id="s", prompt="a fox"), prompt="a fox", seed=42)
     page = write([made(shelf), second, failed()], title="Harbour")
