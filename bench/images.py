@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from comfynb import lanes, stores
 from comfynb.backends.comfyui import Address, ComfyUIBackend
 from comfynb.backends.comfyui.messages import Executed, Message
 from comfynb.keyframes import Keyframe
-from comfynb.results import RESULT_NAMESPACE
+from comfynb.log.records import result_id
 from comfynb.studio import Studio
 from comfynb.testing import FaultProxy
 from comfynb.workflows import Workflow
@@ -40,7 +39,7 @@ class TappedBackend(ComfyUIBackend):
 
     def _route(self, message: Message) -> None:
         if isinstance(message, Executed):
-            key = str(uuid.uuid5(RESULT_NAMESPACE, message.prompt_id))
+            key = result_id(message.prompt_id)
             self.heard.setdefault(key, time.perf_counter())
         super()._route(message)
 

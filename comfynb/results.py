@@ -14,13 +14,11 @@ from comfynb.cells import Cell
 from comfynb.errors import LogWriteError
 from comfynb.keyframes import Failure, Keyframe, Output, Status, Timings
 from comfynb.log import CellRecord, RunRecord, Store
+from comfynb.log.records import result_id
 from comfynb.pictures import BadPictureError, look
 from comfynb.plan import Plan
 
 logger = logging.getLogger(__name__)
-
-RESULT_NAMESPACE = uuid.UUID("6d2d4ac6-3f6f-5a0e-9f3a-5c1a51f2b1c7")
-"""Result id = uuid5(this, prompt id): whoever finds the same prompt writes the same id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,7 @@ class Results:
         total_ms = (time.monotonic() - begun) * 1000
         keyframe = replace(
             self.unmade(cell, status, failure),
-            id=str(uuid.uuid5(RESULT_NAMESPACE, prompt_id)),
+            id=result_id(prompt_id),
             outputs=tuple(outputs),
             warnings=tuple(warnings),
             unknown_words=outcome.unknown_words,

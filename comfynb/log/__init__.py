@@ -7,6 +7,6 @@
 from comfynb.log.base import Store
 from comfynb.log.log import Log
 from comfynb.log.memory import MemoryStore
-from comfynb.log.records import CellRecord, RunRecord
+from comfynb.log.records import CellRecord, RunRecord, SubmittedRecord
 
-__all__ = ["CellRecord", "Log", "MemoryStore", "RunRecord", "Store"]
+__all__ = ["CellRecord", "Log", "MemoryStore", "RunRecord", "Store", "SubmittedRecord"]

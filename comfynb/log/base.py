@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from comfynb.keyframes import Keyframe, Pictures
-from comfynb.log.records import RunRecord
+from comfynb.log.records import RunRecord, SubmittedRecord
 
 
 class Store(Pictures, Protocol):
@@ -60,6 +60,19 @@ class Store(Pictures, Protocol):
         """Return what is already made: the latest `done` keyframe of each key, as `cached`.
 
         Keys without a keyframe, or with one whose pictures are gone, are left out.
+        """
+
+    def orphans(self, run: str | None = None) -> list[SubmittedRecord]:
+        """Return the prompts of sessions that have died, of which no keyframe is here.
+
+        Args:
+            run: Id of a run; None: of all.
+
+        Returns:
+            In the order in which they were sent.
+
+        Raises:
+            LogError: The store cannot be read.
         """
 
     def thumbnail(self, sha256: str) -> Path | bytes:

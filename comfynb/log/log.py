@@ -17,7 +17,6 @@ import functools
 import hashlib
 import os
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,7 @@ from comfynb.log import records
 from comfynb.log.base import Store
 from comfynb.log.blobs import Blobs, is_sha256
 from comfynb.log.peek import may_have
-from comfynb.log.records import RunRecord
+from comfynb.log.records import RunRecord, SubmittedRecord
 from comfynb.log.schema import LARGEST_ROW
 from comfynb.log.segments import SegmentWriter
 
@@ -83,7 +82,6 @@ class Log(Store):
         # Absolute at once: a notebook may change its working directory.
         self.folder = Path(folder).expanduser().absolute()
         self.read_only = read_only
-        self._session = uuid.uuid4().hex
         self._blobs = Blobs(self.folder)
         self._segment = SegmentWriter(self.folder / "seg")
         # Re-entrant: a garbage collection that closes a log may fall into its own call.
@@ -118,7 +116,7 @@ class Log(Store):
             LogWriteError: It could not be made durable.
             ClosedError: The log was closed.
         """
-        self._append(records.run_row(run, session=self._session), what="the run")
+        self._append(records.run_row(run, session=self._segment.session), what="the run")
 
     def add_submitted(self, *, prompt_id: str, run: str, key: str, scene: str, server: str) -> None:
         """Note that a prompt is about to be sent; survives this process, not a power cut.
@@ -133,7 +131,7 @@ class Log(Store):
             key=key,
             scene=scene,
             server=server,
-            session=self._session,
+            session=self._segment.session,
         )
         self._append(row, what=f"the submission of {scene}", sync=False)
 
@@ -149,7 +147,7 @@ class Log(Store):
         name = f"the picture of {keyframe.scene.id}"
         for output, data in zip(keyframe.outputs, images, strict=True):
             self._write(functools.partial(self._blobs.put, data, output), what=name)
-        row = records.keyframe_row(keyframe, session=self._session)
+        row = records.keyframe_row(keyframe, session=self._segment.session)
         self._append(row, what=f"the row of {keyframe.scene.id}")
         return dataclasses.replace(keyframe, pictures=self)
 
@@ -221,6 +219,25 @@ class Log(Store):
             with contextlib.suppress(TypeError):  # not a row of ours
                 runs.append(records.run_of(row))
         return runs
+
+    def orphans(self, run: str | None = None) -> list[SubmittedRecord]:
+        """Return the prompts of sessions that have died, of which no keyframe is here.
+
+        A session lives as long as its log is open, in this process or another of this machine.
+        Where the file system has no locks nobody can be told dead: there it is none.
+
+        Args:
+            run: Id of a run; None: of all.
+
+        Returns:
+            In the order in which they were sent.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        from comfynb.log.orphans import find  # noqa: PLC0415 - DuckDB takes 0.1 s
+
+        return find(self._reader, run)
 
     # Frames
 

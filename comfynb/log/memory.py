@@ -11,7 +11,7 @@ from comfynb.errors import ClosedError, LogError
 from comfynb.keyframes import Keyframe
 from comfynb.log.base import Store
 from comfynb.log.log import check_images
-from comfynb.log.records import RunRecord
+from comfynb.log.records import RunRecord, SubmittedRecord
 
 
 class MemoryStore(Store):
@@ -62,6 +62,10 @@ class MemoryStore(Store):
         with self._lock:
             found = {key: self._done[key] for key in keys if key in self._done}
         return {key: dataclasses.replace(k, status="cached") for key, k in found.items()}
+
+    def orphans(self, run: str | None = None) -> list[SubmittedRecord]:  # noqa: ARG002
+        """Return none: what is in memory dies with its session."""
+        return []
 
     def read(self, sha256: str) -> bytes:
         """Return the bytes of a picture.

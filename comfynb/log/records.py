@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +21,9 @@ from comfynb.log.schema import ROW_VERSION, Kind
 from comfynb.scenes import Scene
 
 Row = Mapping[str, Any]
+
+RESULT_NAMESPACE = uuid.UUID("6d2d4ac6-3f6f-5a0e-9f3a-5c1a51f2b1c7")
+"""Result id = uuid5(this, prompt id): readers keep one of those that found the same prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,34 @@ class RunRecord:
     server: str = ""
     versions: Mapping[str, str] = EMPTY
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmittedRecord:
+    """A prompt that was about to be sent.
+
+    Attributes:
+        prompt_id: Its id on the server, ours.
+        run: Id of the run.
+        key: Content key of the cell.
+        scene: Id of the scene.
+        server: Label of the server.
+        session: Which open log of which process wrote it.
+        created_at: When, UTC.
+    """
+
+    prompt_id: str
+    run: str
+    key: str
+    scene: str
+    server: str
+    session: str
+    created_at: datetime
+
+
+def result_id(prompt_id: str) -> str:
+    """Return the id of the keyframe that comes out of a prompt, whoever writes it."""
+    return str(uuid.uuid5(RESULT_NAMESPACE, prompt_id))
 
 
 def keyframe_row(keyframe: Keyframe, *, session: str) -> Row:
@@ -188,6 +220,16 @@ def run_of(row: Row) -> RunRecord:
         checkpoint=row["checkpoint"],
         server=row["server"] or "",
         versions=_json(row["versions"]) or {},
+    )
+
+
+def submitted_of(row: Row) -> SubmittedRecord:
+    """Read a submitted prompt back."""
+    texts = ("prompt_id", "run", "key", "scene", "server")
+    return SubmittedRecord(
+        **{name: row[name] or "" for name in texts},
+        session=row["log_session"] or "",
+        created_at=_utc(row["created_at"]),
     )
 
 

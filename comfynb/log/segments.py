@@ -18,14 +18,11 @@ import os
 import secrets
 import threading
 import time
+import uuid
 from pathlib import Path
 
+from comfynb.log import locks
 from comfynb.log.folder import CREATE, FULL, sync_data, sync_folder, write_all
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 _ATTEMPTS = 3
 
@@ -45,7 +42,15 @@ class SegmentWriter:
         self._path = folder
         self._file = (0, 0)  # inode and device
         self._size = 0
-        self._pid = 0
+        self._pid = os.getpid()
+        self._session = uuid.uuid4().hex
+
+    @property
+    def session(self) -> str:
+        """Which open log of which process this is: 32 hex digits, another in a forked child."""
+        with self._lock:
+            self._notice_fork()
+            return self._session
 
     def append(self, line: bytes, *, sync: bool) -> None:
         """Append a line.
@@ -91,21 +96,44 @@ class SegmentWriter:
         with self._lock:
             self._leave()
 
+    def _notice_fork(self) -> None:
+        if self._pid != os.getpid():  # a child: the segment and the session are its parent's
+            self._leave()
+            self._pid, self._session = os.getpid(), uuid.uuid4().hex
+
     def _open(self) -> int:
-        if self._descriptor is not None and self._pid != os.getpid():
-            self._leave()  # a forked child: the segment is its parent's
+        self._notice_fork()
         if self._descriptor is None:
-            name = f"{time.time_ns() // 1_000_000:013d}-{secrets.token_hex(4)}.jsonl"
-            self._path = self.folder / name
-            self._descriptor = os.open(self._path, CREATE | os.O_APPEND, 0o666)
+            self._path = self._new_path()
+            self._descriptor = self._create_locked(self._path)
             status = os.fstat(self._descriptor)
             self._file, self._size = (status.st_ino, status.st_dev), 0
-            self._pid = os.getpid()
-            if fcntl is not None:
-                with contextlib.suppress(OSError):  # no locks on this file system: none can adopt
-                    fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             sync_folder(self.folder)
         return self._descriptor
+
+    def _new_path(self) -> Path:
+        stamp = time.time_ns() // 1_000_000
+        while True:
+            path = self.folder / f"{stamp:013d}-{self._session[:8]}.jsonl"
+            if not any(self.folder.glob(f"{path.stem}.*")):
+                return path
+            stamp += 1  # two segments of this session within a millisecond
+
+    def _create_locked(self, path: Path) -> int:
+        """Create a segment that has its lock, where locks exist, before it has its name."""
+        if os.name == "nt":  # an open file cannot be renamed there, nor locked
+            return os.open(path, CREATE | os.O_APPEND, 0o666)
+        temporary = self.folder / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
+        descriptor = os.open(temporary, CREATE | os.O_APPEND, 0o666)
+        try:
+            locks.take(descriptor)
+            temporary.rename(path)
+        except BaseException:
+            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        return descriptor
 
     def _leave(self) -> None:
         if self._descriptor is not None:
