@@ -22,6 +22,7 @@ from comfynb.studio import Studio
 from comfynb.workflows import Workflow
 
 if TYPE_CHECKING:
+    from comfynb.backends.comfyui.address import Access
     from comfynb.widgets import SceneGrid
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,11 @@ def connect(
     log: str | Path | Log | Literal[False] | None = None,
     checkpoint: str | None = None,
     token: str | None = None,
+    auth: tuple[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
+    cookies: Mapping[str, str] | None = None,
+    ca: str | Path | None = None,
+    verify: bool = True,
     reconnect_for: float = 60.0,
 ) -> Studio:
     """Make a studio: a server, a workflow and a log.
@@ -46,19 +51,26 @@ def connect(
     Args:
         url: Of a ComfyUI, such as "http://gpu:8188"; "embedded" for the embedded engine; None:
             the environment's COMFYUI_URL, else 127.0.0.1:8188 if a ComfyUI answers there
-            within 0.5 s, else the embedded engine.
+            within 0.5 s, else the embedded engine. What is secret in it (user and password,
+            the query) is sent with every request and never shown or stored; the same holds
+            for `token`, `auth`, `headers` and `cookies`.
         workflow: A name of the library ("txt2img", "img2img"), an API-format file or graph.
         log: A folder; None: ./comfynb-log; False: keep results in memory only.
         checkpoint: Instead of the workflow's own; None: that one, and for a library workflow
             the server's only one.
-        token: Sent as a bearer token; never shown or stored.
-        headers: Further HTTP headers; never shown or stored.
+        token: Sent as a bearer token.
+        auth: User and password, sent as basic authentication.
+        headers: Further HTTP headers.
+        cookies: By name. Cookies that a proxy sets are kept as long as the studio.
+        ca: A PEM file, or a folder of such, with the certificates to trust instead of this
+            machine's; None: the environment's SSL_CERT_FILE, else this machine's.
+        verify: False takes any certificate, and warns: prefer `ca`.
         reconnect_for: Seconds of trying before a lost server counts as gone. Studios of one
             server share one line to it: the first one's value holds.
 
     Raises:
         WorkflowError: The workflow cannot be read, or has no checkpoint to choose.
-        BackendError: The address is none.
+        BackendError: The address is none, or `ca` cannot be read.
         EngineMissingError: No ComfyUI was found and the embedded engine is not installed.
         LogError: The log cannot be used.
 
@@ -69,7 +81,15 @@ def connect(
     flow = workflow if isinstance(workflow, Workflow) else Workflow.load(workflow)
     if checkpoint is not None and not flow.needs_checkpoint:
         flow = flow.with_knobs({"checkpoint": checkpoint})
-    chosen = url or os.environ.get("COMFYUI_URL") or _find_server(token, headers)
+    access: Access = {
+        "token": token,
+        "auth": auth,
+        "headers": headers,
+        "cookies": cookies,
+        "ca": ca,
+        "verify": verify,
+    }
+    chosen = url or os.environ.get("COMFYUI_URL") or _find_server(access)
     key: Hashable
     make: Callable[[], Backend]
     if chosen == EMBEDDED:
@@ -80,9 +100,8 @@ def connect(
         # cached pictures need not pay.
         from comfynb.backends.comfyui import Address, ComfyUIBackend  # noqa: PLC0415
 
-        address = Address.parse(chosen, token=token, headers=headers)
-        secrets = (tuple(sorted(address.headers.items())), tuple(sorted(address.params.items())))
-        kind, key = "comfyui", (address.url, secrets)
+        address = Address.parse(chosen, **access)
+        kind, key = "comfyui", address.key
 
         def make() -> Backend:
             return ComfyUIBackend(address, reconnect_for=reconnect_for)
@@ -96,13 +115,13 @@ def connect(
     return Studio(lane, store, kind=kind, workflow=flow, checkpoint=checkpoint)
 
 
-def _find_server(token: str | None, headers: Mapping[str, str] | None) -> str:
+def _find_server(access: Access) -> str:
     """Look for a ComfyUI on this machine, and say what was found."""
     from comfynb.backends.comfyui import Address  # noqa: PLC0415 - as in `connect`
     from comfynb.backends.comfyui.http import Http  # noqa: PLC0415
     from comfynb.backends.comfyui.socket import probe  # noqa: PLC0415
 
-    address = Address.parse(DEFAULT_URL, token=token, headers=headers)
+    address = Address.parse(DEFAULT_URL, **access)
 
     async def ask() -> None:
         client = Http(address)

@@ -4,14 +4,18 @@
     ├── SceneError            a scene or storyboard that cannot be understood (also a ValueError)
     ├── WorkflowError         a graph that cannot be read or used (also a ValueError)
     │   ├── UnknownKnobError  no such knob; carries the nearest names
+    │   ├── KnobValueError    a value that a knob does not take
+    │   ├── WorkflowCheckError  what a server lacks or would refuse, found before sending
     │   └── CheckpointError   no checkpoint, or several and none chosen
     ├── BackendError          a server that renders
     │   ├── ServerUnreachableError  nobody answers at that address           (retryable)
+    │   │   └── CertificateError    its certificate is not trusted
     │   ├── NotComfyUIError         somebody answers, but not a ComfyUI
     │   ├── AccessDeniedError       401 or 403: a token is missing or wrong
     │   ├── ServerGoneError         it was there and is gone                 (retryable)
     │   │   └── WorkerDeadError     it answers, but runs nothing any more
     │   ├── ServerError             it answered with a fault of its own      (retryable)
+    │   │   └── RedirectedError     it points to an address that we do not follow to
     │   ├── PromptRejectedError     it refused a graph; becomes a failed keyframe
     │   ├── EngineMissingError      the embedded engine is not installed
     │   └── EngineError             the embedded engine did not start
@@ -91,6 +95,59 @@ class UnknownKnobError(WorkflowError):
         return f"{text} It has: {', '.join(self.known) or 'none'}"
 
 
+class KnobValueError(WorkflowError):
+    """A value that a knob does not take: of another type, out of range, none of its choices.
+
+    Attributes:
+        knob: Name of the knob.
+        node: Id of its node.
+        node_type: Class of its node.
+        input: Name of its input.
+        value: What it was to be set to.
+        nearest: The most similar choices, best first.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        knob: str,
+        node: str,
+        node_type: str,
+        input: str,  # noqa: A002 - the field's word
+        value: Any,
+        nearest: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.knob, self.node, self.node_type, self.input = knob, node, node_type, input
+        self.value, self.nearest = value, tuple(nearest)
+
+
+class WorkflowCheckError(WorkflowError):
+    """What a server lacks for a workflow, or would refuse in it, found before anything was sent.
+
+    Attributes:
+        server: Label of the server.
+        problems: What is wrong, one `workflows.Problem` each.
+    """
+
+    def __init__(self, server: str, problems: Sequence[Any]) -> None:
+        super().__init__(server)
+        self.server, self.problems = server, tuple(problems)
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        head = f"{self.server} cannot run this workflow: {count} problem{'s'[: count > 1]}"
+        lines = [f"\n  {problem}" for problem in self.problems[:20]]
+        more = f"\n  and {count - 20} more" if count > 20 else ""
+        return f"{head}. Nothing was sent.{''.join(lines)}{more}"
+
+    def _repr_html_(self) -> str:
+        from comfynb.workflows.tables import problems_html  # noqa: PLC0415 - the upper room
+
+        return problems_html(self.server, self.problems)
+
+
 class CheckpointError(WorkflowError):
     """The library workflow needs a checkpoint and cannot choose one by itself.
 
@@ -134,6 +191,10 @@ class ServerUnreachableError(BackendError):
     """Nobody answers at that address."""
 
 
+class CertificateError(ServerUnreachableError):
+    """The certificate of the server is not trusted, so nothing was sent."""
+
+
 class NotComfyUIError(BackendError):
     """Somebody answers, but it does not look like a ComfyUI."""
 
@@ -168,6 +229,18 @@ class ServerError(BackendError):
     def __init__(self, message: str, *, server: str = "", status: int | None = None) -> None:
         super().__init__(message, server=server)
         self.status = status
+
+
+class RedirectedError(ServerError):
+    """The answer points to an address to which our secrets must not follow.
+
+    Attributes:
+        target: The address, without query.
+    """
+
+    def __init__(self, message: str, *, server: str, status: int, target: str) -> None:
+        super().__init__(message, server=server, status=status)
+        self.target = target
 
 
 class PromptRejectedError(BackendError):

@@ -21,6 +21,7 @@ from comfynb.backends.comfyui.socket import Connection
 from comfynb.errors import (
     AccessDeniedError,
     NotComfyUIError,
+    RedirectedError,
     ServerGoneError,
     ServerUnreachableError,
 )
@@ -160,8 +161,9 @@ async def test_a_redirected_socket_is_not_followed():
         answers = {"/system_stats": STATS, "/ws": (302, b"", there)}
         with FakeServer(answers) as server:
             error = await refused(server.url, headers={"X-Key": "sekret"})
-    assert isinstance(error, NotComfyUIError)
+    assert isinstance(error, RedirectedError)
     assert "302" in str(error)
+    assert f"connect('{other.url}')" in str(error)
     assert other.requests == []
 
 

@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
+from comfynb.backends.comfyui import tls
 from comfynb.backends.comfyui.address import Address
+from comfynb.backends.comfyui.cookies import Cookies
 from comfynb.backends.comfyui.transport import LoopbackTransport
 from comfynb.errors import (
     AccessDeniedError,
+    BackendError,
+    CertificateError,
     NotComfyUIError,
     PromptRejectedError,
+    RedirectedError,
     ServerError,
     ServerUnreachableError,
 )
+from comfynb.scrubbing import scrub
 
 MAX_BYTES = 512 * 1024 * 1024
 """The largest answer we take. /object_info is megabytes, a 2048x2048 PNG 13 MB (measured)."""
+
+REDIRECTS = (301, 302, 303, 307, 308)
+KEEP_METHOD = (307, 308)
+"""Those after which a POST stays one (RFC 9110, 15.4); after the others it would become a GET."""
+MAX_REDIRECTS = 5
+
+WAYS = "connect(..., token=...), auth=..., headers=... or cookies=..."
+"""What a user may give to get in."""
 
 _SHOWN = 300
 """Characters of a server's text that we quote."""
 _LISTED = 10
 """Complaints about nodes that we quote."""
+_LOGIN = re.compile(rb"""type=["']?password|log[ -]?in\b|sign[ -]?in\b""", re.IGNORECASE)
 
 
 class NotSentError(ServerUnreachableError):
@@ -36,7 +52,12 @@ class BrokenLineError(ServerUnreachableError):
 
 
 class Http:
-    """The HTTP side of one server."""
+    """The HTTP side of one server.
+
+    Attributes:
+        cookies: Its cookies, for the WebSocket too.
+        tls: How its certificate is checked, for the WebSocket too; None: it has none.
+    """
 
     def __init__(self, address: Address, *, timeout: float = 30.0) -> None:
         """Prepare; nothing is sent.
@@ -47,17 +68,20 @@ class Http:
         """
         self._address = address
         self._timeout = httpx.Timeout(timeout, connect=5.0)
+        self.cookies = Cookies(address)
+        # Reading the certificate store takes 20 ms and more; plain HTTP never needs it.
+        secure = address.url.startswith("https:")
+        self.tls = tls.context(address.ca, verify=address.verify) if secure else None
         self._client = self._make()
 
     def _make(self) -> httpx.AsyncClient:
-        here = self._address.loopback and self._address.url.startswith("http:")
+        here = self._address.loopback and self.tls is None
         return httpx.AsyncClient(
             headers=dict(self._address.headers),
-            params=dict(self._address.params),
+            cookies=self.cookies.jar,
             timeout=self._timeout,
             trust_env=not self._address.loopback,
-            # Reading the certificate store takes 20 ms and more; plain HTTP never needs it.
-            verify=self._address.url.startswith("https"),
+            verify=False if self.tls is None else self.tls,
             transport=LoopbackTransport() if here else None,
         )
 
@@ -111,30 +135,110 @@ class Http:
         params: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> bytes:
-        label = self._address.label
         content = None if body is None else json.dumps(body).encode()
         headers = None if body is None else {"Content-Type": "application/json"}
+        url = self._url(path, params or {})
+        for _ in range(MAX_REDIRECTS + 1):
+            response, data = await self._exchange(method, path, url, content, headers)
+            target = self._redirect(method, path, url, response)
+            if target is None:
+                break
+            url = target
+        self._judge(method, path, response.status_code, data)
+        return data
+
+    def _url(self, path: str, params: Mapping[str, str]) -> httpx.URL:
+        try:
+            url = httpx.URL(self._address.url + path)
+        except httpx.InvalidURL:
+            text = f"{self._address.label} cannot be the address of a server"
+        else:
+            return url.copy_merge_params({**self._address.params, **params})
+        raise NotSentError(text, server=self._address.label)
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        url: httpx.URL,
+        content: bytes | None,
+        headers: Mapping[str, str] | None,
+    ) -> tuple[httpx.Response, bytes]:
+        """Send once, and read the answer whatever its status."""
+        label = self._address.label
+        failure: BackendError
         try:
             async with self._client.stream(
-                method, self._address.url + path, params=params, content=content, headers=headers
+                method, url, content=content, headers=headers
             ) as response:
                 data = await _bounded(response)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as exc:
-            raise NotSentError(f"nobody answers at {label}: {_reason(exc)}", server=label) from None
+            if fault := tls.explain(exc):
+                failure = CertificateError(f"{label}: {fault}", server=label)
+            else:
+                text = f"nobody answers at {label}: {_reason(exc)}"
+                failure = NotSentError(text, server=label)
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             broken = isinstance(exc, httpx.NetworkError | httpx.RemoteProtocolError)
-            raise (BrokenLineError if broken else ServerUnreachableError)(
+            failure = (BrokenLineError if broken else ServerUnreachableError)(
                 f"{label} broke off while answering {method} {path}: {_reason(exc)}", server=label
-            ) from None
-        status = response.status_code
+            )
+        else:
+            self.cookies.settle(response.headers)
+            return response, data
+        raise failure  # out here: httpx's error, with its request, is not even its context
+
+    def _redirect(
+        self, method: str, path: str, url: httpx.URL, response: httpx.Response
+    ) -> httpx.URL | None:
+        """Return where to ask instead; None: this is the answer.
+
+        Raises:
+            RedirectedError: To another origin, or a POST that would become a GET.
+        """
+        status, location = response.status_code, response.headers.get("location")
+        if status not in REDIRECTS or not location:
+            return None
+        try:
+            target = url.join(location)
+        except httpx.InvalidURL:
+            return None
+        same = origin(target) == origin(url) and not target.userinfo
+        if same and (method == "GET" or status in KEEP_METHOD):
+            return target.copy_merge_params(dict(self._address.params))
+        raise self.redirected(f"{method} {path}", status, target)
+
+    def redirected(self, what: str, status: int, target: httpx.URL) -> RedirectedError:
+        """Return the error for a redirect that is not followed.
+
+        Args:
+            what: Method and path of the request.
+            status: Of the answer.
+            target: Where it points to.
+        """
+        label = self._address.label
+        shown = scrub(str(target.copy_with(userinfo=b"", query=None, fragment=None)))
+        base = shown.removesuffix(what.partition(" ")[2])
+        text = f"{label} answered {what} with {status}, a redirect to {shown}"
+        if target.host == httpx.URL(self._address.url).host:
+            text += f"; give the address that it points to: connect({base!r})"
+        else:
+            text += (
+                ", which is another server, and nothing was sent there; if that is a login page, "
+                f"give {WAYS}; if the ComfyUI is there, connect({base!r})"
+            )
+        return RedirectedError(text, server=label, status=status, target=shown)
+
+    def _judge(self, method: str, path: str, status: int, data: bytes) -> None:
+        """Raise what an answer that is no success stands for."""
+        label = self._address.label
         if status < 300:
-            return data
+            return
         if status == 400 and path == "/prompt":
             raise rejection(data, label)
         if status in (401, 403):
             raise AccessDeniedError(
-                f"{label} refused {method} {path} with {status}; give the right "
-                "connect(..., token=...) or headers=...",
+                f"{label} refused {method} {path} with {status}; give the right {WAYS}",
                 server=label,
                 status=status,
             )
@@ -148,9 +252,12 @@ class Http:
         try:
             return json.loads(data)
         except (ValueError, RecursionError):
+            advice = "is this the address of a ComfyUI?"
+            if _LOGIN.search(data[:100_000]):
+                advice = f"it looks like a login page: give {WAYS}"
             raise NotComfyUIError(
                 f"{self._address.label} answered {path} with something that is not JSON "
-                f"({_shorten(data)!r}); is this the address of a ComfyUI?",
+                f"({_shorten(data)!r}); {advice}",
                 server=self._address.label,
             ) from None
 
@@ -169,8 +276,14 @@ async def _bounded(response: httpx.Response) -> bytes:
 
 
 def _reason(exc: Exception) -> str:
-    # httpx leaves some texts empty (timeouts); none of the others holds a URL with its query.
-    return str(exc) or type(exc).__name__
+    # httpx leaves some texts empty (timeouts).
+    return scrub(str(exc)) or type(exc).__name__
+
+
+def origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    """Return what must be the same for our secrets to be sent there: scheme, host, port."""
+    default = {"http": 80, "https": 443}.get(url.scheme)
+    return url.scheme, url.host, default if url.port is None else url.port
 
 
 def _shorten(data: bytes) -> str:
@@ -178,7 +291,7 @@ def _shorten(data: bytes) -> str:
 
 
 def _cut(text: str) -> str:
-    text = " ".join(text.split())
+    text = scrub(" ".join(text.split()))
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 

@@ -15,14 +15,15 @@ import logging
 import uuid
 from collections.abc import Callable
 from typing import Literal
-from urllib.parse import urlencode
 
+import httpx
 import websockets.asyncio.client
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 
 from comfynb.backends.base import ServerInfo
+from comfynb.backends.comfyui import tls
 from comfynb.backends.comfyui.address import Address
-from comfynb.backends.comfyui.http import Http
+from comfynb.backends.comfyui.http import MAX_REDIRECTS, REDIRECTS, WAYS, Http, origin
 from comfynb.backends.comfyui.messages import (
     MalformedMessageError,
     Message,
@@ -33,15 +34,18 @@ from comfynb.backends.comfyui.messages import (
 from comfynb.errors import (
     AccessDeniedError,
     BackendError,
+    CertificateError,
     NotComfyUIError,
+    RedirectedError,
     ServerError,
     ServerGoneError,
     ServerUnreachableError,
 )
 from comfynb.loop import Signal
+from comfynb.scrubbing import scrub
 
 logger = logging.getLogger(__name__)
-# At DEBUG websockets writes the headers of its handshake, with the token: never let it.
+# At DEBUG websockets writes every frame, and the headers of its handshake, with the token.
 _wire = logging.getLogger(f"{__name__}.wire")
 _wire.setLevel(logging.INFO)
 
@@ -177,21 +181,10 @@ class Connection:
     async def _connect(self) -> websockets.asyncio.client.ClientConnection:
         """Make one connection: socket, first status, feature flags."""
         client_id = uuid.uuid4().hex
-        query = urlencode({**self._address.params, "clientId": client_id})
-        label = self._address.label
+        failure: BackendError
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                socket = await _Connect(
-                    f"{self._address.websocket_url}?{query}",
-                    additional_headers=dict(self._address.headers),
-                    max_size=None,  # a 2048x2048 PNG is 13 MB; 1 MiB defaults lose the socket
-                    compression=None,  # pictures are compressed already
-                    ping_interval=PING_SECONDS,
-                    ping_timeout=PING_SECONDS,
-                    close_timeout=1,
-                    proxy=None if self._address.loopback else True,
-                    logger=_wire,
-                )
+                socket = await self._shake_hands(client_id)
                 try:
                     await socket.send(json.dumps(FLAGS))
                     # Before the first status nobody is registered, and messages are dropped.
@@ -200,35 +193,87 @@ class Connection:
                 except BaseException:
                     await socket.close()
                     raise
-        except InvalidStatus as exc:
+        except (WebSocketException, OSError) as exc:  # a TimeoutError is one
+            failure = self._refused(exc)
+        else:
+            self.client_id = client_id
+            self.epoch += 1
+            return socket
+        raise failure  # out here: an exception of websockets holds the request with its headers
+
+    async def _shake_hands(self, client_id: str) -> websockets.asyncio.client.ClientConnection:
+        """Open the socket, following redirects within its origin as HTTP does."""
+        url = httpx.URL("http" + self._address.websocket_url.removeprefix("ws"))
+        for _ in range(MAX_REDIRECTS + 1):
+            url = url.copy_merge_params({**self._address.params, "clientId": client_id})
+            cookie = self._http.cookies.header(str(url))
+            try:
+                return await _Connect(
+                    f"ws{str(url).removeprefix('http')}",
+                    additional_headers={
+                        **self._address.headers,
+                        **({"Cookie": cookie} if cookie else {}),
+                    },
+                    ssl=self._http.tls,
+                    max_size=None,  # a 2048x2048 PNG is 13 MB; 1 MiB defaults lose the socket
+                    compression=None,  # pictures are compressed already
+                    ping_interval=PING_SECONDS,
+                    ping_timeout=PING_SECONDS,
+                    close_timeout=1,
+                    proxy=None if self._address.loopback else True,
+                    logger=_wire,
+                )
+            except InvalidStatus as exc:
+                status, headers = exc.response.status_code, exc.response.headers
+                self._http.cookies.take(str(url), headers.raw_items())
+                location = headers.get("Location")
+                if status not in REDIRECTS or not location:
+                    raise
+            url = self._elsewhere(url, status, location)
+        text = f"{self._address.label} redirects the WebSocket in circles"
+        raise ServerError(text, server=self._address.label)
+
+    def _elsewhere(self, url: httpx.URL, status: int, location: str) -> httpx.URL:
+        """Return where the handshake is to be tried instead.
+
+        Raises:
+            RedirectedError: That is another origin.
+        """
+        try:
+            target = url.join(location)
+            if target.scheme in ("ws", "wss"):
+                target = target.copy_with(scheme="http" + target.scheme.removeprefix("ws"))
+        except httpx.InvalidURL:
+            target = httpx.URL("")
+        if origin(target) == origin(url) and not target.userinfo:
+            return target
+        raise self._http.redirected("GET /ws", status, target)
+
+    def _refused(self, exc: Exception) -> BackendError:
+        """Return what stood in the way of the handshake, as an error of ours."""
+        label = self._address.label
+        if isinstance(exc, InvalidStatus):
             status = exc.response.status_code
             if status in (401, 403):
-                raise AccessDeniedError(
-                    f"{label} refused the WebSocket with {status}; give the right "
-                    "connect(..., token=...) or headers=...",
-                    server=label,
-                    status=status,
-                ) from None
-            raise NotComfyUIError(
+                text = f"{label} refused the WebSocket with {status}; give the right {WAYS}"
+                return AccessDeniedError(text, server=label, status=status)
+            return NotComfyUIError(
                 f"{label} answered the WebSocket at /ws with {status}; "
                 "a proxy before it may need to be told to pass WebSockets on",
                 server=label,
-            ) from None
-        except InvalidHandshake as exc:
-            raise NotComfyUIError(
-                f"{label} does not speak WebSocket at /ws: {exc}", server=label
-            ) from None
-        except TimeoutError:
-            raise ServerUnreachableError(
+            )
+        if isinstance(exc, InvalidHandshake):
+            text = f"{label} does not speak WebSocket at /ws: {scrub(str(exc))}"
+            return NotComfyUIError(text, server=label)
+        if isinstance(exc, TimeoutError):
+            return ServerUnreachableError(
                 f"{label} did not finish the WebSocket handshake within {HANDSHAKE_SECONDS:g} s",
                 server=label,
-            ) from None
-        except (OSError, WebSocketException) as exc:
-            text = f"nobody answers at {label}: {exc}"
-            raise ServerUnreachableError(text, server=label) from None
-        self.client_id = client_id
-        self.epoch += 1
-        return socket
+            )
+        if fault := tls.explain(exc):
+            return CertificateError(f"{label}: {fault}", server=label)
+        text = f"nobody answers at {label}: {scrub(str(exc))}"
+        return ServerUnreachableError(text, server=label)
 
     async def _read(self) -> None:
         while self._socket is not None:
@@ -290,7 +335,7 @@ async def _check(socket: websockets.asyncio.client.ClientConnection) -> None:
 
 
 class _Connect(websockets.asyncio.client.connect):
-    """Without redirects, as for HTTP: headers and token are for this address alone."""
+    """Follows no redirect by itself: its own rules send our headers to other servers."""
 
     def process_redirect(self, exc: Exception) -> Exception:
         """Follow none."""
@@ -313,6 +358,8 @@ async def probe(address: Address, http: Http) -> ServerInfo:
     """
     try:
         stats = await http.get_json("/system_stats")
+    except RedirectedError:
+        raise  # says by itself what to do
     except ServerError as exc:
         if exc.status is None or exc.status >= 500:
             raise
