@@ -1,9 +1,10 @@
 """Tools to test what is built on comfynb, public.
 
 `FaultProxy` stands between a client and any ComfyUI and breaks what it is told to break; the
-rules say what. It needs aiohttp (`pip install 'comfynb[test]'`).
+rules say what. It needs aiohttp (`pip install 'comfynb[engine]'`).
 """
 
+from comfynb.testing.engine import EngineProcess
 from comfynb.testing.fault_proxy import FaultProxy
 from comfynb.testing.rules import (
     Blank,
@@ -15,15 +16,20 @@ from comfynb.testing.rules import (
     Fail,
     Fault,
     HalfOpen,
+    Insert,
     LateAnswer,
     Message,
     MessageRule,
     Reply,
     RequestRule,
+    Restart,
+    Restartable,
     Rule,
     Slow,
     Swallow,
     Truncate,
+    Usurp,
+    strangers_prompt,
 )
 
 __all__ = [
@@ -33,17 +39,23 @@ __all__ = [
     "Down",
     "DropAnswer",
     "Duplicate",
+    "EngineProcess",
     "Fail",
     "Fault",
     "FaultProxy",
     "HalfOpen",
+    "Insert",
     "LateAnswer",
     "Message",
     "MessageRule",
     "Reply",
     "RequestRule",
+    "Restart",
+    "Restartable",
     "Rule",
     "Slow",
     "Swallow",
     "Truncate",
+    "Usurp",
+    "strangers_prompt",
 ]

@@ -31,13 +31,22 @@ try:
     from aiohttp import web
 except ImportError as exc:
     raise ImportError(
-        "comfynb.testing needs aiohttp, which is not installed: pip install 'comfynb[test]'"
+        "comfynb.testing needs aiohttp, which is not installed: pip install 'comfynb[engine]'"
     ) from exc
 from multidict import CIMultiDict
 from yarl import URL
 
 from comfynb.testing.link import Link
-from comfynb.testing.rules import Fault, Frame, Message, MessageRule, Reply, RequestRule, Rule
+from comfynb.testing.rules import (
+    Fault,
+    Forward,
+    Frame,
+    Message,
+    MessageRule,
+    Reply,
+    RequestRule,
+    Rule,
+)
 
 # Headers about one connection and not about the message (RFC 9110, section 7.6.1), and those
 # that each side of a proxy sets for itself.
@@ -93,7 +102,8 @@ class FaultProxy:
         self._faults: tuple[Fault, ...] = ()
         self._links: set[Link] = set()
         self._port = 0
-        self._is_down = False
+        self._is_down = True
+        self._return: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -129,9 +139,13 @@ class FaultProxy:
         """Cut every open connection, sockets and requests; new ones are welcome."""
         self._call(self._kill)
 
-    def down(self) -> None:
-        """Cut every open connection and refuse new ones, as a crashed server does."""
-        self._call(self._down)
+    def down(self, seconds: float | None = None) -> None:
+        """Cut every open connection and refuse new ones, as a crashed server does.
+
+        Args:
+            seconds: For how long; None: until `up`.
+        """
+        self._call(partial(self._down, seconds))
 
     def up(self) -> None:
         """Listen again, on the same port."""
@@ -225,15 +239,29 @@ class FaultProxy:
     async def _up(self) -> None:
         # Not by create_server(host, port): a port that was in use a moment ago must be ours
         # again on every platform, and 0 only the first time.
+        if self._return is not None:
+            self._return.cancel()
+            self._return = None
+        if not self._is_down:
+            return
         listener = socket.create_server(("127.0.0.1", self._port), backlog=128)
         self._port = listener.getsockname()[1]
         self._is_down = False
         self._listener = await self._loop.create_server(self._server, sock=listener)
 
-    async def _down(self) -> None:
+    async def _down(self, seconds: float | None = None) -> None:
+        if self._is_down:
+            return
         self._is_down = True
         self._listener.close()
         await self._kill()
+        if seconds is not None:
+            self._return = asyncio.create_task(self._up_after(seconds))
+
+    async def _up_after(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self._return = None  # it is this task, which `_up` would cancel
+        await self._up()
 
     async def _kill(self) -> None:
         for link in list(self._links):
@@ -249,14 +277,19 @@ class FaultProxy:
             _abort(request)
             return web.Response()
         if request.headers.get("Upgrade", "").lower() == "websocket":
-            self.requests["WS " + _route(request)] += 1
-            return await self._relay(request)
+            route = "WS " + _route(request)
+            self.requests[route] += 1
+            reply = await self._ruled(route, _welcome)
+            return await (self._relay(request) if reply.status == 101 else _send(request, reply))
         route = f"{request.method} {_route(request)}"
         self.requests[route] += 1
         body = await request.read()
         if route == "POST /prompt":
             self._note_prompt(body)
-        forward = partial(self._forward, request, body)
+        return await _send(request, await self._ruled(route, partial(self._forward, request, body)))
+
+    async def _ruled(self, route: str, forward: Forward) -> Reply:
+        """Answer a request as the first rule that is due says; without one, as the server does."""
         due = [
             (fault, fault.rule)
             for fault in self._faults
@@ -266,12 +299,10 @@ class FaultProxy:
             if due:
                 fault, rule = due[0]
                 fault.act()
-                reply = await rule.handle(forward)
-            else:
-                reply = await forward()
+                return await rule.handle(forward)
+            return await forward()
         except aiohttp.ClientError:  # the server is gone: so is the client's connection
-            reply = Reply(0, drop=True)
-        return await _send(request, reply)
+            return Reply(0, drop=True)
 
     async def _forward(self, request: web.BaseRequest, body: bytes) -> Reply:
         async with self._session.request(
@@ -316,16 +347,20 @@ class FaultProxy:
     # Websockets. ---------------------------------------------------------------------------
 
     async def _relay(self, request: web.BaseRequest) -> web.StreamResponse:
+        connect = partial(
+            self._session.ws_connect,
+            self._target(request),
+            headers=self._headers(request),
+            max_msg_size=0,
+        )
+        transport = request.transport
         try:
-            upstream = await self._session.ws_connect(
-                self._target(request),
-                headers=self._headers(request),
-                max_msg_size=0,
-                autoping=False,
-            )
+            upstream = await connect(autoping=False)
         except aiohttp.WSServerHandshakeError as exc:
             return web.Response(status=exc.status)
         except aiohttp.ClientError:
+            upstream = None
+        if upstream is None or transport is None:
             _abort(request)
             return web.Response()
         try:
@@ -333,7 +368,7 @@ class FaultProxy:
                 timeout=1.0, autoping=False, autoclose=False, max_msg_size=0, compress=False
             )
             await client.prepare(request)
-            link = Link(client, upstream, cut=partial(_abort, request), down=self._down)
+            link = Link(client, upstream, transport=transport, again=connect, down=self._down)
             self._links.add(link)
             try:
                 await link.run(partial(self._through, link))
@@ -358,6 +393,11 @@ class FaultProxy:
             frames = await rule.apply(message, link)
         self.forwarded += [Forwarded(message.kind, message.prompt_id)] * len(frames)
         return frames
+
+
+async def _welcome() -> Reply:
+    """Let a handshake go on: the proxy itself makes it then."""
+    return Reply(101)
 
 
 def _route(request: web.BaseRequest) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import struct
 from collections.abc import Awaitable, Callable, Sequence
 
 import aiohttp
@@ -26,7 +27,8 @@ class Link:
     Args:
         client: The side that the proxy serves.
         upstream: The side that the proxy opened.
-        cut: Aborts the client's connection.
+        transport: Of the client's connection.
+        again: Opens one more socket like `upstream`.
         down: Takes the proxy down.
     """
 
@@ -35,26 +37,38 @@ class Link:
         client: web.WebSocketResponse,
         upstream: aiohttp.ClientWebSocketResponse,
         *,
-        cut: Callable[[], None],
-        down: Callable[[], Awaitable[None]],
+        transport: asyncio.Transport,
+        again: Callable[[], Awaitable[aiohttp.ClientWebSocketResponse]],
+        down: Callable[[float | None], Awaitable[None]],
     ) -> None:
-        self._client, self._upstream = client, upstream
-        self._cut, self._down = cut, down
+        self._client, self._upstream, self._transport = client, upstream, transport
+        self._again, self._down = again, down
+        self._usurpers: list[asyncio.Task[None]] = []
         self._muted = False
         self._ended = asyncio.Event()
 
     def cut(self) -> None:
         """Cut the client's connection, without a close frame."""
-        self._cut()
+        self._transport.abort()
+        self._ended.set()
+
+    def tear(self, frame: Frame, after_bytes: int) -> None:
+        """Send that many bytes of a message's frame, its head included, then cut."""
+        self._transport.write(_on_the_wire(frame)[:after_bytes])
+        self._transport.close()  # not abort(): what was written arrives
         self._ended.set()
 
     def mute(self) -> None:
         """Forward nothing any more, in neither direction, and leave both sockets open."""
         self._muted = True
 
-    async def down(self) -> None:
+    async def usurp(self) -> None:
+        """Open a second socket to the server under the same client id, and keep it open."""
+        self._usurpers.append(asyncio.create_task(_listen(await self._again())))
+
+    async def down(self, seconds: float | None) -> None:
         """Take the whole proxy down, as `FaultProxy.down`."""
-        await self._down()
+        await self._down(seconds)
 
     async def run(self, through: Through) -> None:
         """Pump until one side has left; a muted link stays until it is cut or cancelled."""
@@ -66,9 +80,9 @@ class Link:
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
+            for task in (*tasks, *self._usurpers):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, *self._usurpers, return_exceptions=True)
         for task in done:
             task.result()
 
@@ -123,6 +137,26 @@ class Link:
             await side.ping(message.data)
         else:
             await side.pong(message.data)
+
+
+async def _listen(side: aiohttp.ClientWebSocketResponse) -> None:
+    """Read all that comes: a socket that nobody reads stalls the server's others."""
+    try:
+        async for _ in side:
+            pass
+    finally:
+        await side.close()
+
+
+def _on_the_wire(frame: Frame) -> bytes:
+    """Return a message as one unmasked frame (RFC 6455, section 5.2)."""
+    payload = frame.encode() if isinstance(frame, str) else frame
+    head = bytes([0x81 if isinstance(frame, str) else 0x82])
+    if len(payload) < 126:
+        return head + bytes([len(payload)]) + payload
+    if len(payload) < 2**16:
+        return head + struct.pack(">BH", 126, len(payload)) + payload
+    return head + struct.pack(">BQ", 127, len(payload)) + payload
 
 
 def _code(message: aiohttp.WSMessage) -> int:

@@ -17,6 +17,7 @@ import dataclasses
 import json
 import struct
 import threading
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Protocol
@@ -118,11 +119,24 @@ class Link(Protocol):
     def cut(self) -> None:
         """Cut the client's connection, without a close frame."""
 
+    def tear(self, frame: Frame, after_bytes: int) -> None:
+        """Send that many bytes of a message's frame, its head included, then cut."""
+
     def mute(self) -> None:
         """Forward nothing any more, in neither direction, and leave the socket open."""
 
-    async def down(self) -> None:
+    async def usurp(self) -> None:
+        """Open a second socket to the server under the same client id, and keep it open."""
+
+    async def down(self, seconds: float | None) -> None:
         """Take the whole proxy down, as `FaultProxy.down`."""
+
+
+class Restartable(Protocol):
+    """A server that can be restarted."""
+
+    def restart(self) -> object:
+        """End it as a crash would, start it on the same port; block until it answers."""
 
 
 Forward = Callable[[], Awaitable[Reply]]
@@ -188,6 +202,65 @@ class Duplicate(MessageRule):
         return (message.frame,) * self.copies
 
 
+def strangers_prompt(prompt_id: str | None = None) -> tuple[Frame, ...]:
+    """Return what a server tells of a prompt of somebody else's, from its start to its end.
+
+    A server tells everybody of prompts that were sent without a client id, their previews in
+    frames that name no prompt (ComfyUI 0.3.75, `send_sync` with sid None).
+
+    Args:
+        prompt_id: Of that prompt; None: a new one.
+    """
+    about = {"prompt_id": prompt_id or str(uuid.uuid4())}
+    file = {"filename": "not-yours.png", "subfolder": "", "type": "output"}
+
+    def text(kind: str, **data: object) -> str:
+        return json.dumps({"type": kind, "data": {**data, **about}})
+
+    return (
+        json.dumps({"type": "status", "data": {"status": {"exec_info": {"queue_remaining": 3}}}}),
+        text("execution_start"),
+        text("execution_cached", nodes=[]),
+        text("executing", node="1", display_node="1"),
+        text("progress", node="1", value=1, max=1),
+        struct.pack(">II", 1, 1) + b"\xff\xd8 no picture at all",
+        text("executed", node="1", display_node="1", output={"images": [file]}),
+        text("execution_error", node_id="2", node_type="Theirs", exception_type="ValueError",
+             exception_message="theirs", executed=["1"]),
+        text("executing", node=None),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Insert(MessageRule):
+    """Send other messages before the message: a stranger's, malformed ones, what you like.
+
+    Attributes:
+        frames: The messages; None: a whole prompt of a stranger, another one each time.
+    """
+
+    frames: Sequence[Frame] | None = None
+
+    async def apply(self, message: Message, link: Link) -> Sequence[Frame]:  # noqa: ARG002
+        """Forward them, and then it."""
+        frames = strangers_prompt() if self.frames is None else self.frames
+        return (*frames, message.frame)
+
+
+@dataclass(frozen=True, slots=True)
+class Usurp(MessageRule):
+    """Let a second client connect under the client id of this socket.
+
+    ComfyUI then tells the second one alone, although the first stays open; when the first leaves,
+    the second becomes deaf as well (its issue 16010).
+    """
+
+    async def apply(self, message: Message, link: Link) -> Sequence[Frame]:
+        """Connect, then forward it: the last that arrives here."""
+        await link.usurp()
+        return (message.frame,)
+
+
 @dataclass(frozen=True, slots=True)
 class Delay(MessageRule):
     """Hold the message, and with it all that follow on the same socket.
@@ -206,11 +279,21 @@ class Delay(MessageRule):
 
 @dataclass(frozen=True, slots=True)
 class Cut(MessageRule):
-    """Cut the socket, without a close frame; the message is lost with it."""
+    """Cut the socket, without a close frame; the message is lost with it.
 
-    async def apply(self, message: Message, link: Link) -> Sequence[Frame]:  # noqa: ARG002
+    Attributes:
+        after_bytes: How many bytes of the message's frame arrive before, its head included (2 to
+            10 bytes, RFC 6455). None: none of it.
+    """
+
+    after_bytes: int | None = None
+
+    async def apply(self, message: Message, link: Link) -> Sequence[Frame]:
         """Cut it."""
-        link.cut()
+        if self.after_bytes is None:
+            link.cut()
+        else:
+            link.tear(message.frame, self.after_bytes)
         return ()
 
 
@@ -229,11 +312,37 @@ class HalfOpen(MessageRule):
 
 @dataclass(frozen=True, slots=True)
 class Down(MessageRule):
-    """Let the server die at this message, as far as clients can tell."""
+    """Let the server die at this message, as far as clients can tell: connections are refused.
+
+    Attributes:
+        seconds: For how long; None: until `FaultProxy.up`.
+    """
+
+    seconds: float | None = None
 
     async def apply(self, message: Message, link: Link) -> Sequence[Frame]:  # noqa: ARG002
         """Cut everything and refuse what comes after."""
-        await link.down()
+        await link.down(self.seconds)
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restart(MessageRule):
+    """Restart the server itself at this message: it forgets its queue and its history.
+
+    Attributes:
+        server: Whatever can `restart()`, such as the fixture `comfyui_engine`. Until that returns,
+            every connection breaks.
+    """
+
+    _: KW_ONLY
+    server: Restartable
+
+    async def apply(self, message: Message, link: Link) -> Sequence[Frame]:  # noqa: ARG002
+        """Restart it in a thread; everything else goes on meanwhile."""
+        # Not awaited: this socket is cut, and with it ends whoever awaits here.
+        asyncio.get_running_loop().run_in_executor(None, self.server.restart)
+        link.cut()
         return ()
 
 
@@ -243,7 +352,7 @@ class RequestRule:
 
     Attributes:
         route: Method and first part of the path without /api, such as "GET /history" (which
-            includes /api/history/ID).
+            includes /api/history/ID). "WS /ws" is the handshake of the websocket.
         nth: Which matching request is the first it takes, from 1.
         times: How many it takes; None: all from there on.
     """

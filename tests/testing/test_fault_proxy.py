@@ -29,10 +29,14 @@ from comfynb.testing import (
     Fail,
     FaultProxy,
     HalfOpen,
+    Insert,
     LateAnswer,
+    Restart,
     Slow,
     Swallow,
     Truncate,
+    Usurp,
+    strangers_prompt,
 )
 
 PICTURE = bytes(range(256)) * 40
@@ -49,6 +53,7 @@ class Upstream:
         self.queries = []
         self.received = []
         self.sockets = []
+        self.client_ids = []
         self.closes = []
         self.pings = 0
         self.port = 0
@@ -102,6 +107,7 @@ class Upstream:
         response = web.WebSocketResponse(autoping=False)
         await response.prepare(request)
         self.sockets.append(response)
+        self.client_ids.append(request.query.get("clientId"))
         async for message in response:
             if message.type is aiohttp.WSMsgType.PING:
                 self.pings += 1
@@ -349,6 +355,121 @@ async def test_cut_ends_the_socket_without_a_close_frame_at_that_message(proxy, 
         assert await receive(ws, len(KINDS)) == KINDS
 
 
+@pytest.mark.parametrize("kind", ["executed", "binary:4"])
+@pytest.mark.parametrize("after", [1, 9])
+async def test_cut_at_a_byte_ends_the_socket_within_a_message(proxy, http, kind, after):
+    received = []
+    proxy.add(Cut(kind, after_bytes=after))
+    address = proxy.url.removeprefix("http://").rsplit(":", 1)
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(HANDSHAKE.format(port=address[1]).encode())
+    await reader.readuntil(b"\r\n\r\n")
+    await submit(http)
+    async with asyncio.timeout(5):
+        received = await reader.read()
+    writer.close()
+    whole = [frame.encode() if isinstance(frame, str) else frame for frame in frames("p1")]
+    before = whole[: KINDS.index(kind)]
+    # Their heads have 2 bytes up to 125 bytes of payload, else 4.
+    sent = sum(len(payload) + (2 if len(payload) < 126 else 4) for payload in before)
+    assert len(received) == sent + after
+    assert received[sent] == (0x81 if kind == "executed" else 0x82)
+
+
+HANDSHAKE = (
+    "GET /ws?clientId=raw HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
+    "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+)
+
+
+async def test_insert_tells_of_a_strangers_whole_prompt_before_the_message(proxy, http):
+    fault = proxy.add(Insert("execution_start", times=2))
+    async with listening(proxy) as ws:
+        await submit(http, "p1")
+        await submit(http, "p2")
+        strange = len(strangers_prompt())
+        kinds = await receive(ws, 2 * (strange + len(KINDS)))
+    assert kinds.count("executing:null") == 4
+    assert kinds[strange : strange + len(KINDS)] == KINDS
+    assert fault.applied == 2
+    assert proxy.prompts == ["p1", "p2"]
+
+
+async def test_insert_sends_what_it_is_given(proxy, http):
+    proxy.add(Insert("executed", frames=[json.dumps({"type": "executing", "data": {"node": "x"}})]))
+    async with listening(proxy) as ws:
+        await submit(http)
+        kinds = await receive(ws, len(KINDS) + 1)
+    at = KINDS.index("executed")
+    assert kinds == [*KINDS[:at], "executing", *KINDS[at:]]
+
+
+async def test_usurp_connects_a_second_client_under_the_same_id(proxy, upstream, http):
+    proxy.add(Usurp("execution_start"))
+    async with listening(proxy, "clientId=mine") as ws:
+        await submit(http)
+        assert await receive(ws, 1) == KINDS[:1]
+        assert upstream.client_ids == ["mine", "mine"]
+    await until(lambda: len(upstream.closes) == 2)  # it leaves with the first
+
+
+@pytest.mark.parametrize(
+    ("rule", "refusal"),
+    [
+        (DropAnswer("WS /ws"), websockets.InvalidMessage),
+        (Fail("WS /ws", status=503), websockets.InvalidStatus),
+    ],
+    ids=["dropped", "refused"],
+)
+async def test_a_handshake_can_be_broken(proxy, upstream, rule, refusal):
+    proxy.add(rule)
+    with pytest.raises(refusal):
+        async with listening(proxy):
+            pass
+    async with listening(proxy):
+        await until(lambda: len(upstream.sockets) == 1)
+    assert proxy.requests["WS /ws"] == 2
+
+
+async def test_restart_restarts_the_server_and_cuts_the_socket(proxy, upstream, http):
+    restarted = threading.Event()
+
+    class Server:
+        def restart(self):
+            restarted.set()
+
+    proxy.add(Restart("executed", server=Server()))
+    async with listening(proxy) as ws:
+        await submit(http)
+        await receive(ws, KINDS.index("executed"))
+        with pytest.raises(websockets.ConnectionClosedError):
+            await asyncio.wait_for(ws.recv(), 5)
+    await until(restarted.is_set)
+
+
+async def test_down_for_a_while_comes_back_by_itself(proxy, http):
+    proxy.add(Down("executed", seconds=0.2))
+    async with listening(proxy) as ws:
+        await submit(http)
+        with pytest.raises(websockets.ConnectionClosedError):
+            await receive(ws, len(KINDS))
+    assert refused(proxy)
+    await until(lambda: not refused(proxy))
+    proxy.down(3600)
+    assert refused(proxy)
+    proxy.up()  # sooner
+    proxy.up()  # and again, which changes nothing
+    assert not refused(proxy)
+
+
+def refused(proxy):
+    with contextlib.suppress(ConnectionRefusedError), socket.socket() as knocking:
+        knocking.connect(("127.0.0.1", int(proxy.url.rpartition(":")[2])))
+        return False
+    return True
+
+
 async def test_half_open_is_silent_for_both_sides_and_answers_no_ping(proxy, upstream, http):
     fault = proxy.add(HalfOpen("executed"))
     async with listening(proxy) as ws:
@@ -556,4 +677,4 @@ def test_start_twice_is_refused_and_closed_proxy_says_so(upstream):
 def test_missing_aiohttp_is_named_with_what_to_install():
     code = "import sys; sys.modules['aiohttp'] = None; import comfynb.testing"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "pip install 'comfynb[test]'" in done.stderr
+    assert "pip install 'comfynb[engine]'" in done.stderr
