@@ -10,6 +10,8 @@ from browser.conftest import browser  # noqa: F401 - a fixture
 from lab.driver import LabPage, LabServer
 from support import guarded_graph
 
+FAILED = pytest.StashKey[bool]()
+
 
 @pytest.fixture(scope="module")
 def lab_root(tmp_path_factory):
@@ -27,17 +29,31 @@ def lab_server(lab_root):
     server.stop()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Keep whether the test's body failed, for the fixture below."""
+    report = yield
+    if report.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
+
+
 @pytest.fixture
-def lab(lab_server, browser):  # noqa: F811
-    """Opens a notebook of some cells, with a log folder of its own."""
+def lab(lab_server, browser, request):  # noqa: F811
+    """Opens a notebook of some cells, with a log folder of its own; a failure says what it saw."""
     context = browser.new_context(viewport={"width": 1280, "height": 1400})
     context.set_default_timeout(15_000)
+    pages: list[LabPage] = []
 
     def open_notebook(*cells: str) -> LabPage:
         lab_server.notebook("test.ipynb", *cells)
-        return LabPage(lab_server, context.new_page(), "test.ipynb")
+        pages.append(LabPage(lab_server, context.new_page(), "test.ipynb"))
+        return pages[-1]
 
     yield open_notebook
+    if request.node.stash.get(FAILED, False):
+        for page in pages:
+            print(page.report())
     context.close()
     lab_server.end_kernels()
     shutil.rmtree(lab_server.root / "kept", ignore_errors=True)

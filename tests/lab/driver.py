@@ -129,20 +129,43 @@ class LabPage:
         self.console: list[tuple[str, str]] = []
         page.on("console", lambda message: self.console.append((message.type, message.text)))
         page.on("pageerror", lambda error: self.console.append(("pageerror", str(error))))
-        self.open()
+        page.on("requestfailed", lambda r: self.console.append(("failed", f"{r.url} {r.failure}")))
+        try:
+            self.open()
+        except Exception:
+            print(self.report())
+            raise
 
     def open(self) -> None:
         """Open it, or open it again as a reload does."""
         address = f"{self.server.url}/lab/tree/{self.name}?token={self.server.token}&reset"
         self.page.goto(address)
+        if not self._started(30):
+            # Seen once in hundreds of loads: JupyterLab itself never comes up. A person reloads.
+            print(f"JupyterLab did not start; loading it once more\n{self.report()}")
+            self.page.goto(address)
+            assert self._started(60), "JupyterLab did not start twice"
         self.ready()
+
+    def _started(self, timeout: float) -> bool:
+        from playwright.sync_api import TimeoutError as PageTimeoutError
+
+        script = "window.jupyterapp && window.jupyterapp.restored.then(() => true)"
+        try:
+            self.page.wait_for_function(script, timeout=timeout * 1000)
+        except PageTimeoutError:
+            return False
+        return True
+
+    def report(self) -> str:
+        """Say what page and server said last, for a test that failed."""
+        said = "\n".join(f"  {kind}: {text[:300]}" for kind, text in self.console[-30:])
+        shown = self.page.evaluate("document.body.innerText.slice(0, 3000)")
+        server = (self.server.root / ".lab/server.log").read_text(errors="replace")[-4000:]
+        return f"page {self.page.url}\n{shown}\nconsole:\n{said}\nserver:\n{server}"
 
     def ready(self, timeout: float = 60) -> None:
         """Wait until the notebook stands and its kernel is idle."""
-        self.page.wait_for_function(
-            "window.jupyterapp && window.jupyterapp.restored.then(() => true)",
-            timeout=timeout * 1000,
-        )
         self.page.wait_for_function(
             f"""(() => {{ const w = {PANEL};
               return w && w.context && w.context.isReady && w.sessionContext.isReady
@@ -195,9 +218,22 @@ class LabPage:
         self.page.evaluate(f"{PANEL}.sessionContext.session.kernel.interrupt().then(() => true)")
 
     def restart(self) -> None:
-        """Restart the kernel."""
+        """Restart the kernel; return when the new one answers.
+
+        "idle" may still be the old one's word, and what is sent too early gets lost (seen with
+        ipykernel 7.3): so it is asked until it answers.
+        """
         self.page.evaluate(f"{PANEL}.sessionContext.restartKernel().then(() => true)")
         self.ready()
+        wait_for(self._answers, 60)
+
+    def _answers(self) -> bool:
+        return self.page.evaluate(
+            f"""() => Promise.race([
+              {PANEL}.sessionContext.session.kernel
+                .requestExecute({{code: 'pass', store_history: false}}).done.then(() => true),
+              new Promise(resolve => setTimeout(() => resolve(false), 3000))])"""
+        )
 
     def save(self) -> Path:
         """Save the notebook and return its file."""
