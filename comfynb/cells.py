@@ -14,7 +14,7 @@ from typing import Any
 from comfynb.errors import WorkflowError
 from comfynb.scenes import Scene, Storyboard
 from comfynb.workflows.key import Canonicaliser, key_of
-from comfynb.workflows.knobs import SAMPLERS
+from comfynb.workflows.roles import SAMPLERS
 from comfynb.workflows.workflow import Workflow
 
 RANDOM_SEEDS = 2**32

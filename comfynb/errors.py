@@ -124,28 +124,20 @@ class KnobValueError(WorkflowError):
 
 
 class WorkflowCheckError(WorkflowError):
-    """What a server lacks for a workflow, or would refuse in it, found before anything was sent.
+    """What a server lacks for a workflow, or would refuse in it; found before anything was sent.
 
     Attributes:
-        server: Label of the server.
-        problems: What is wrong, one `workflows.Problem` each.
+        report: All that was found, a `workflows.Report`: a table in a notebook.
+        problems: What is in the way, one `workflows.Problem` each.
     """
 
-    def __init__(self, server: str, problems: Sequence[Any]) -> None:
-        super().__init__(server)
-        self.server, self.problems = server, tuple(problems)
-
-    def __str__(self) -> str:
-        count = len(self.problems)
-        head = f"{self.server} cannot run this workflow: {count} problem{'s'[: count > 1]}"
-        lines = [f"\n  {problem}" for problem in self.problems[:20]]
-        more = f"\n  and {count - 20} more" if count > 20 else ""
-        return f"{head}. Nothing was sent.{''.join(lines)}{more}"
+    def __init__(self, report: Any) -> None:
+        super().__init__(str(report))
+        self.report = report
+        self.problems = tuple(report.errors)
 
     def _repr_html_(self) -> str:
-        from comfynb.workflows.tables import problems_html  # noqa: PLC0415 - the upper room
-
-        return problems_html(self.server, self.problems)
+        return str(self.report._repr_html_())
 
 
 class CheckpointError(WorkflowError):

@@ -14,7 +14,8 @@ from typing import Any, Self
 from comfynb.errors import UnknownKnobError, WorkflowError
 from comfynb.values import nearest, short
 from comfynb.workflows.graph import parse_graph, read_graph
-from comfynb.workflows.knobs import Knob, Place, find_aliases, find_knobs, make_knob
+from comfynb.workflows.knobs import Knob, make_knob
+from comfynb.workflows.roles import Place, find_aliases, find_knobs
 
 LIBRARY = ("txt2img", "img2img")
 """Our own workflows, for any checkpoint that CheckpointLoaderSimple can load."""

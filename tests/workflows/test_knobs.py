@@ -108,6 +108,7 @@ def test_what_a_custom_sampler_takes_from_other_nodes_is_found_there():
         "positive": "3.clip_l",
         "seed": "6.value",
         "steps": "9.steps",
+        "guidance": "4.guidance",
         "sampler": "8.sampler_name",
         "scheduler": "9.scheduler",
         "denoise": "9.denoise",
@@ -115,6 +116,9 @@ def test_what_a_custom_sampler_takes_from_other_nodes_is_found_there():
         "height": "10.height",
         "batch_size": "10.batch_size",
         "checkpoint": "1.unet_name",
+        "vae": "13.vae_name",
+        "clip": "2.clip_name1",
+        "clip_2": "2.clip_name2",
     }
 
 
