@@ -29,11 +29,14 @@ Status = Literal[
 `cached`: found in the log. `lost`: the server forgot it. `unknown`: its server is not connected.
 """
 
+Kind = Literal["image", "animation", "video", "audio", "text", "file"]
+"""What an output is to who looks at it; a `file` is of a type that comfynb knows nothing of."""
+
 ENDED: frozenset[Status] = frozenset({"done", "cached", "failed", "cancelled", "lost", "unknown"})
 """The statuses that a run does not change any more."""
 
 MADE: frozenset[Status] = frozenset({"done", "cached"})
-"""The statuses of what was made: all its pictures are there."""
+"""The statuses of what was made: all that its nodes gave is there."""
 
 
 class _Empty(Mapping[str, Any]):
@@ -79,16 +82,18 @@ class Pictures(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One picture of a keyframe.
+    """One thing that a node gave: a picture, a video, a sound, a text, a file.
 
     Attributes:
         node: Id of the node that gave it.
-        index: Position among that node's pictures, from 0.
+        index: Position among what that node gave, from 0.
         sha256: Of the bytes as the server sent them; 64 hex digits.
-        mime: Found from the bytes, such as "image/png".
+        mime: Found from the bytes, such as "image/png"; "text/plain" for a text (UTF-8),
+            "application/octet-stream" for a file of a type that is not known.
         bytes: Size of the file.
-        width_px: Width in pixels.
-        height_px: Height in pixels.
+        width_px: Width of a picture in pixels; 0 for anything else.
+        height_px: Height of a picture in pixels; 0 for anything else.
+        frames: Of a picture; more than 1 where it moves.
     """
 
     node: str
@@ -96,8 +101,28 @@ class Output:
     sha256: str
     mime: str
     bytes: int
-    width_px: int
-    height_px: int
+    width_px: int = 0
+    height_px: int = 0
+    frames: int = 1
+
+    @property
+    def kind(self) -> Kind:
+        """What it is; follows from the type and the number of frames."""
+        match self.mime.partition("/")[0]:
+            case "image":
+                return "animation" if self.frames > 1 else "image"
+            case "video":
+                return "video"
+            case "audio":
+                return "audio"
+            case "text":
+                return "text"
+        return "file"
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it can be opened as a picture: an image, or an animation's first frame."""
+        return self.mime.startswith("image/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +182,8 @@ class Keyframe:
         workflow: The graph as sent (API format), or None where the log left it out.
         axes: Label of this cell on each axis of its sweep.
         status: `done`, `cached`, `failed`, `cancelled` or `lost`.
-        outputs: Its pictures, in the order of the graph's output nodes.
+        outputs: All that its nodes gave, in the order of the graph's output nodes; what was
+            saved comes before what was only looked at (PreviewImage).
         error: Why it was not made, or None. What came before it broke off is in `outputs`.
         warnings: What went less than well although it was made.
         unknown_words: Words of the prompt that the model does not know.
@@ -211,25 +237,37 @@ class Keyframe:
         return None if worked is None else worked / 1000
 
     @property
-    def path(self) -> Path | None:
-        """File of the first picture; None without one, or where pictures are kept in memory."""
-        if not self.outputs or self.pictures is None:
-            return None
-        return self.pictures.path(self.outputs[0].sha256, self.outputs[0].mime)
+    def picture(self) -> Output | None:
+        """The first picture among the outputs, which stands for the keyframe in a grid."""
+        return next((output for output in self.outputs if output.is_picture), None)
 
-    def read(self, output: int = 0) -> bytes:
-        """Return the bytes of a picture, exactly as the server sent them.
+    @property
+    def path(self) -> Path | None:
+        """File of the first picture, or of the first output where there is no picture.
+
+        None without any, or where they are kept in memory.
+        """
+        output = self.picture or next(iter(self.outputs), None)
+        if output is None or self.pictures is None:
+            return None
+        return self.pictures.path(output.sha256, output.mime)
+
+    def read(self, output: int | None = None) -> bytes:
+        """Return the bytes of an output, exactly as the server sent them.
 
         Args:
-            output: Position in `outputs`.
+            output: Position in `outputs`; None: the first picture, or the first output where
+                there is no picture.
 
         Raises:
-            KeyframeFailedError: If there is no picture.
+            KeyframeFailedError: There is no output.
+            IndexError: There is none at that position.
             LogError: If its file is gone.
         """
         if not self.outputs or self.pictures is None:
             raise KeyframeFailedError([(self.scene.id, str(self.error or self.status))])
-        return self.pictures.read(self.outputs[output].sha256)
+        chosen = (self.picture or self.outputs[0]) if output is None else self.outputs[output]
+        return self.pictures.read(chosen.sha256)
 
     @property
     def image(self) -> Image.Image:
@@ -238,9 +276,42 @@ class Keyframe:
         Raises:
             KeyframeFailedError: If there is none.
         """
+        picture = self.picture
+        if picture is None or self.pictures is None:
+            gave = ", ".join(dict.fromkeys(output.kind for output in self.outputs))
+            reason = f"no picture, it gave: {gave}" if gave else str(self.error or self.status)
+            raise KeyframeFailedError([(self.scene.id, reason)])
+        return self._open(picture)
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """All pictures as PIL images, in the order of `outputs`; [] without any.
+
+        An animation can be walked through with `seek`.
+
+        Raises:
+            LogError: A file is gone.
+        """
+        return [self._open(output) for output in self.outputs if output.is_picture]
+
+    @property
+    def text(self) -> str:
+        """What the nodes that give text said, a line break between two texts; "" without any.
+
+        Raises:
+            LogError: A file is gone.
+        """
+        texts = (o.sha256 for o in self.outputs if o.kind == "text" and self.pictures is not None)
+        return "\n".join(self._bytes(sha256).decode("utf-8", "replace") for sha256 in texts)
+
+    def _bytes(self, sha256: str) -> bytes:
+        assert self.pictures is not None
+        return self.pictures.read(sha256)
+
+    def _open(self, output: Output) -> Image.Image:
         from PIL import Image  # noqa: PLC0415 - only those who look need Pillow
 
-        return Image.open(io.BytesIO(self.read()))
+        return Image.open(io.BytesIO(self._bytes(output.sha256)))
 
 
 def raise_for_failed(keyframes: Sequence[Keyframe]) -> None:
@@ -260,6 +331,7 @@ __all__ = [
     "MADE",
     "Failure",
     "Keyframe",
+    "Kind",
     "Output",
     "Pictures",
     "Status",

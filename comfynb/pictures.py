@@ -17,6 +17,10 @@ MAX_PIXELS = 200_000_000
 """About 14,000 x 14,000: beyond it a small file may be a decompression bomb."""
 
 
+LOOKED_PIXELS = 60_000_000
+"""Of an animation so many are decoded, about a second's work; the rest is taken on trust."""
+
+
 class BadPictureError(ValueError):
     """Bytes that are no picture we can keep; the text says why."""
 
@@ -29,19 +33,22 @@ class Looked(NamedTuple):
         mime: Such as "image/png".
         width_px: Width in pixels.
         height_px: Height in pixels.
+        frames: How many could be decoded: 1 for a picture that stands still. Of a long
+            animation only the first are looked at.
     """
 
     sha256: str
     mime: str
-    width_px: int
-    height_px: int
+    width_px: int = 0
+    height_px: int = 0
+    frames: int = 1
 
 
 def look(data: bytes) -> Looked:
     """Decode a picture and say what it is.
 
     Args:
-        data: PNG, JPEG, WebP or GIF.
+        data: PNG, JPEG, WebP, GIF or AVIF.
 
     Raises:
         BadPictureError: It is none, is damaged, or is larger than `MAX_PIXELS`.
@@ -51,9 +58,25 @@ def look(data: bytes) -> Looked:
         width, height = image.size
         try:
             image.load()
+            frames = _frames(image, LOOKED_PIXELS // (width * height))
         except Exception as exc:  # noqa: BLE001 - decoders raise whatever damaged bytes make them
             raise BadPictureError(f"it is damaged: {exc}") from None
-    return Looked(hashlib.sha256(data).hexdigest(), mime, width, height)
+    return Looked(hashlib.sha256(data).hexdigest(), mime, width, height, frames)
+
+
+def _frames(image: ImageFile, most: int) -> int:
+    """Decode the frames behind the first, so many in all but at least two; return how many."""
+    if not getattr(image, "is_animated", False):
+        return 1
+    frames = 1
+    while frames < max(2, most):
+        try:
+            image.seek(frames)
+        except EOFError:
+            break
+        image.load()
+        frames += 1
+    return frames
 
 
 def open_picture(data: bytes) -> tuple[ImageFile, str]:
@@ -64,29 +87,16 @@ def open_picture(data: bytes) -> tuple[ImageFile, str]:
     some JPEGs for another format. So the classes are chosen here.
 
     Args:
-        data: PNG, JPEG, WebP or GIF.
+        data: PNG, JPEG, WebP, GIF or AVIF.
 
     Raises:
         BadPictureError: As `look`; but damage behind the header is not found here.
     """
-    # 60 ms, for makers only.
-    from PIL.GifImagePlugin import GifImageFile  # noqa: PLC0415
-    from PIL.JpegImagePlugin import JpegImageFile  # noqa: PLC0415
-    from PIL.PngImagePlugin import PngImageFile  # noqa: PLC0415
-    from PIL.WebPImagePlugin import WebPImageFile  # noqa: PLC0415
-
-    opener: type[ImageFile]
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        opener, mime = PngImageFile, "image/png"
-    elif data.startswith(b"\xff\xd8\xff"):
-        opener, mime = JpegImageFile, "image/jpeg"
-    elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        opener, mime = WebPImageFile, "image/webp"
-    elif data.startswith((b"GIF87a", b"GIF89a")):
-        opener, mime = GifImageFile, "image/gif"
-    else:
-        text = f"{len(data)} bytes that are no PNG, JPEG, WebP or GIF"
+    mime = picture_type(data)
+    if mime is None:
+        text = f"{len(data)} bytes that are no PNG, JPEG, WebP, GIF or AVIF"
         raise BadPictureError(f"{text} (they begin {data[:16].hex(' ')})")
+    opener = _opener(mime)
     try:
         image = opener(io.BytesIO(data))
     except Exception as exc:  # noqa: BLE001 - as above
@@ -95,3 +105,40 @@ def open_picture(data: bytes) -> tuple[ImageFile, str]:
         image.close()
         raise BadPictureError(f"it claims {image.width} x {image.height} pixels")
     return image, mime
+
+
+def picture_type(data: bytes) -> str | None:
+    """Return the type of a picture by its first bytes; None: it is none that we know."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "image/webp"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "image/gif"
+    if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
+        return "image/avif"
+    return None
+
+
+def _opener(mime: str) -> type[ImageFile]:
+    # 60 ms, for makers only.
+    from PIL.GifImagePlugin import GifImageFile  # noqa: PLC0415
+    from PIL.JpegImagePlugin import JpegImageFile  # noqa: PLC0415
+    from PIL.PngImagePlugin import PngImageFile  # noqa: PLC0415
+    from PIL.WebPImagePlugin import WebPImageFile  # noqa: PLC0415
+
+    if mime == "image/avif":
+        try:
+            from PIL.AvifImagePlugin import AvifImageFile  # noqa: PLC0415
+        except ImportError:
+            raise BadPictureError("an AVIF picture needs Pillow 11.3 or newer") from None
+        return AvifImageFile
+    openers: dict[str, type[ImageFile]] = {
+        "image/png": PngImageFile,
+        "image/jpeg": JpegImageFile,
+        "image/webp": WebPImageFile,
+        "image/gif": GifImageFile,
+    }
+    return openers[mime]

@@ -15,7 +15,8 @@ from comfynb.errors import LogWriteError
 from comfynb.keyframes import Failure, Keyframe, Output, Status, Timings
 from comfynb.log import CellRecord, RunRecord, Store
 from comfynb.log.records import result_id
-from comfynb.pictures import BadPictureError, look
+from comfynb.media import look_at
+from comfynb.pictures import BadPictureError
 from comfynb.plan import Plan
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Results:
     def keep(
         self, cell: Cell, prompt_id: str, outcome: Outcome, warned: list[str], begun: float
     ) -> Keyframe:
-        """Check the pictures and make the keyframe durable; blocks, in a worker.
+        """Check what came and make the keyframe durable; blocks, in a worker.
 
         Args:
             cell: What was asked.
@@ -81,27 +82,32 @@ class Results:
         Raises:
             LogWriteError: It could not be made durable.
         """
-        outputs, images, failure = [], [], outcome.failure
+        outputs, files, failure = [], [], outcome.failure
         status: Status = outcome.status
         warnings = list(warned)
-        for picture in outcome.pictures:
+        for given in outcome.given:
+            which = f"output {given.index} of node {given.node}"
             try:
-                seen = look(picture.data)
+                seen = look_at(given.data, given.name, is_text=given.is_text)
             except BadPictureError as exc:
-                warnings.append(f"output {picture.index} of node {picture.node}: {exc}")
+                warnings.append(f"{which}: {exc}")
                 continue
+            if seen.warning:
+                warnings.append(f"{which}: {seen.warning}")
+            looked = seen.looked
             outputs.append(
                 Output(
-                    picture.node,
-                    picture.index,
-                    seen.sha256,
-                    seen.mime,
-                    len(picture.data),
-                    seen.width_px,
-                    seen.height_px,
+                    given.node,
+                    given.index,
+                    looked.sha256,
+                    looked.mime,
+                    len(given.data),
+                    looked.width_px,
+                    looked.height_px,
+                    looked.frames,
                 )
             )
-            images.append(picture.data)
+            files.append(given.data)
         if status == "done" and not outputs:
             hint = "retry asks the server again; if it repeats, look at the file it wrote"
             status, failure = "failed", Failure("bad_picture", "; ".join(warnings), hint=hint)
@@ -120,7 +126,7 @@ class Results:
                 total_ms if outputs else None,
             ),
         )
-        return self.store.add_result(keyframe, images)
+        return self.store.add_result(keyframe, files)
 
     def unmade(self, cell: Cell, status: Status, failure: Failure | None) -> Keyframe:
         """Return the keyframe of a cell without what a server would add."""
@@ -142,7 +148,7 @@ class Results:
         )
 
     def keep_failures(self, keyframes: list[Keyframe]) -> list[Keyframe]:
-        """Keep keyframes without pictures as well as the log lets us; blocks, in a worker."""
+        """Keep keyframes without outputs as well as the log lets us; blocks, in a worker."""
         try:
             return [self.store.add_result(keyframe) for keyframe in keyframes]
         except LogWriteError:

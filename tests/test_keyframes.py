@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import pickle
 import typing
 from datetime import UTC, datetime
@@ -71,6 +72,67 @@ def test_a_keyframe_gives_its_pictures():
     assert (made.read(), made.read(1)) == (first, second)
     assert made.image.size == (8, 6)
     assert made.path is None, "they are kept in memory"
+
+
+def of_all_kinds() -> Keyframe:
+    """A text, a sound, two pictures and a file, in this order."""
+    mimes = ("text/plain", "audio/flac", "image/png", "image/png", "application/octet-stream")
+    files = ("ein Fuchs ü".encode(), b"fLaC", png(), png("blue", (4, 4)), b"glTF")
+    outputs = [
+        Output("5", n, hashlib.sha256(data).hexdigest(), mime, len(data))
+        for n, (mime, data) in enumerate(zip(mimes, files, strict=True))
+    ]
+    return MemoryStore().add_result(keyframe(outputs=tuple(outputs)), files)
+
+
+def test_the_first_picture_stands_for_a_keyframe_that_gave_other_things_too():
+    made = of_all_kinds()
+    assert [o.kind for o in made.outputs] == ["text", "audio", "image", "image", "file"]
+    assert made.picture is made.outputs[2]
+    assert made.read() == png()
+    assert made.read(1) == b"fLaC"
+    assert made.image.size == (8, 6)
+    assert [image.size for image in made.images] == [(8, 6), (4, 4)]
+    assert made.text == "ein Fuchs ü"
+    with pytest.raises(IndexError):
+        made.read(5)
+
+
+def test_a_keyframe_without_a_picture_says_what_it_gave_instead():
+    words = [b"first", b"second"]
+    outputs = [
+        Output("5", n, hashlib.sha256(data).hexdigest(), "text/plain", len(data))
+        for n, data in enumerate(words)
+    ]
+    made = MemoryStore().add_result(keyframe(outputs=tuple(outputs)), words)
+    assert made.ok
+    assert (made.picture, made.images, made.text) == (None, [], "first\nsecond")
+    assert made.read() == b"first"
+    with pytest.raises(KeyframeFailedError, match="no picture, it gave: text"):
+        made.image  # noqa: B018
+
+
+def test_a_keyframe_that_failed_has_neither_pictures_nor_text():
+    failed = keyframe(status="failed")
+    assert (failed.picture, failed.images, failed.text) == (None, [], "")
+
+
+@pytest.mark.parametrize(
+    ("mime", "frames", "kind"),
+    [
+        ("image/png", 1, "image"),
+        ("image/webp", 2, "animation"),
+        ("video/mp4", 1, "video"),
+        ("audio/ogg", 1, "audio"),
+        ("text/plain", 1, "text"),
+        ("application/octet-stream", 1, "file"),
+        ("", 1, "file"),
+    ],
+)
+def test_the_kind_of_an_output_follows_from_its_type(mime, frames, kind):
+    output = Output("9", 0, "0" * 64, mime, 1, frames=frames)
+    assert output.kind == kind
+    assert output.is_picture == (kind in ("image", "animation"))
 
 
 def test_asking_for_a_picture_that_is_not_there_says_why():

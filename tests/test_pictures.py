@@ -12,9 +12,12 @@ import warnings
 import zlib
 
 import pytest
-from PIL import Image
+from PIL import Image, features
 
+from comfynb import pictures
 from comfynb.pictures import BadPictureError, look
+
+needs_avif = pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
 
 
 def picture(kind: str = "PNG", size: tuple[int, int] = (40, 30), mode: str = "RGB") -> bytes:
@@ -41,18 +44,43 @@ def claiming(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize(
     ("kind", "mime"),
-    [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp"), ("GIF", "image/gif")],
+    [
+        ("PNG", "image/png"),
+        ("JPEG", "image/jpeg"),
+        ("WEBP", "image/webp"),
+        ("GIF", "image/gif"),
+        pytest.param("AVIF", "image/avif", marks=needs_avif),
+    ],
 )
 def test_type_size_and_hash_come_from_the_bytes(kind, mime):
     data = picture(kind, mode="P" if kind == "GIF" else "RGB")
-    assert look(data) == (hashlib.sha256(data).hexdigest(), mime, 40, 30)
+    assert look(data) == (hashlib.sha256(data).hexdigest(), mime, 40, 30, 1)
 
 
-def test_the_first_frame_of_an_animation_counts():
-    frames = [Image.new("RGB", (5, 4), colour) for colour in ("red", "green", "blue")]
+def animation(kind: str, count: int = 3, size: tuple[int, int] = (5, 4)) -> bytes:
+    frames = [Image.new("RGB", size, (40 * n % 256, n % 256, 255)) for n in range(count)]
     file = io.BytesIO()
-    frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:])
-    assert look(file.getvalue())[1:] == ("image/webp", 5, 4)
+    frames[0].save(file, kind, save_all=True, append_images=frames[1:], duration=100)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "PNG", "GIF"])
+def test_the_frames_of_an_animation_are_counted(kind):
+    seen = look(animation(kind))
+    assert seen[2:] == (5, 4, 3)
+    assert seen.mime == f"image/{kind.lower()}"
+
+
+def test_of_a_long_animation_a_second_s_worth_is_decoded(monkeypatch):
+    monkeypatch.setattr(pictures, "LOOKED_PIXELS", 20 * 4)
+    assert look(animation("WEBP", 50)).frames == 4
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "PNG", "GIF"])
+def test_an_animation_that_is_cut_off_is_found(kind):
+    data = animation(kind, 8, (64, 64))
+    with pytest.raises(BadPictureError, match="damaged"):
+        look(data[: len(data) * 2 // 3])
 
 
 def test_a_jpeg_of_a_camera_is_a_jpeg():
@@ -62,7 +90,7 @@ def test_a_jpeg_of_a_camera_is_a_jpeg():
         file, "MPO", save_all=True, append_images=[Image.new("RGB", (5, 4))]
     )
     assert Image.open(file).format == "MPO"
-    assert look(file.getvalue())[1:] == ("image/jpeg", 5, 4)
+    assert look(file.getvalue())[1:] == ("image/jpeg", 5, 4, 1)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +111,7 @@ def test_a_jpeg_of_a_camera_is_a_jpeg():
     ids=["nothing", "a head", "svg", "html", "pdf", "eps", "tiff", "bmp", "ico", "zeros", "noise"],
 )
 def test_what_is_not_on_the_list_is_refused(data):
-    with pytest.raises(BadPictureError, match=r"no PNG, JPEG, WebP or GIF|damaged"):
+    with pytest.raises(BadPictureError, match=r"no PNG, JPEG, WebP, GIF or AVIF|damaged"):
         look(data)
 
 
@@ -114,7 +142,7 @@ def test_a_large_picture_below_the_limit_raises_no_warning(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert look(picture(size=(40, 30)))[2:] == (40, 30)
+        assert look(picture(size=(40, 30)))[2:] == (40, 30, 1)
 
 
 def test_looking_in_many_threads_leaves_the_warning_filters_alone(monkeypatch):

@@ -89,22 +89,26 @@ Listener = Callable[[Event], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """Bytes that a node gave.
+class Given:
+    """Bytes that a node gave: a file, a picture that came over the socket, a text.
 
     Attributes:
         node: Id of the node.
-        index: Position among that node's pictures, from 0.
-        data: As the server sent them, unchecked.
+        index: Position among what that node gave, from 0.
+        data: As the server sent them, unchecked; a text as UTF-8.
+        name: What the server calls the file, good for its suffix only; "" where it is no file.
+        is_text: Whether it is a text.
     """
 
     node: str
     index: int
     data: bytes
+    name: str = ""
+    is_text: bool = False
 
 
 Ending = Literal["done", "failed", "cancelled", "lost"]
-"""How a prompt can end: `done` with all its pictures; `failed`; `cancelled` (someone removed or
+"""How a prompt can end: `done` with all its outputs; `failed`; `cancelled` (someone removed or
 interrupted it); `lost` (the server does not know it any more)."""
 
 
@@ -114,8 +118,7 @@ class Outcome:
 
     Attributes:
         status: How.
-        pictures: In the order of the graph's output nodes; also those that came before it broke
-            off.
+        given: In the order of the graph's output nodes; also what came before it broke off.
         failure: Why, unless done.
         unknown_words: Words the model does not know, where the server says so.
         server_cached: The server did not run a single node for it.
@@ -125,7 +128,7 @@ class Outcome:
     """
 
     status: Ending
-    pictures: tuple[Picture, ...] = ()
+    given: tuple[Given, ...] = ()
     failure: Failure | None = None
     unknown_words: tuple[str, ...] = ()
     server_cached: bool = False

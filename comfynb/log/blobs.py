@@ -1,4 +1,4 @@
-"""Pictures as files named by the sha256 of their bytes.
+"""Pictures, and whatever else came out, as files named by the sha256 of their bytes.
 
 A file is complete and durable before it has its name, and is never written again. So a row that
 names a picture, written after it, never points at half of one; what a crash leaves behind is at
@@ -19,8 +19,18 @@ EXTENSIONS = {
     "image/webp": "webp",
     "image/gif": "gif",
     "image/avif": "avif",
+    "video/mp4": "mp4",
+    "video/webm": "webm",
+    "video/quicktime": "mov",
+    "video/x-matroska": "mkv",
+    "audio/mpeg": "mp3",
+    "audio/flac": "flac",
+    "audio/wav": "wav",
+    "audio/ogg": "ogg",
+    "audio/mp4": "m4a",
+    "text/plain": "txt",
 }
-"""File name extension of each type of picture; any other type gets "bin"."""
+"""File name extension of each type; any other type gets "bin"."""
 
 _ALL_EXTENSIONS = (*EXTENSIONS.values(), "bin")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -189,7 +189,7 @@ def keyframe_of(row: Row, pictures: Pictures | None) -> Keyframe:
         knobs={name: _json(text) for name, text in (row["knobs"] or {}).items()},
         workflow=None if workflow is None else _json(workflow),
         axes=row["axes"] or {},
-        outputs=tuple(Output(**output) for output in row["outputs"] or ()),
+        outputs=tuple(map(_output_of, row["outputs"] or ())),
         error=None if error is None else _failure_of(error),
         warnings=tuple(row["warnings"] or ()),
         unknown_words=tuple(row["unknown_words"] or ()),
@@ -303,6 +303,19 @@ def _json(text: str | None) -> Any:
         return None if text is None else json.loads(text)
     except ValueError:
         return text
+
+
+def _output_of(output: Row) -> Output:
+    return Output(
+        node=output["node"] or "",
+        index=output["index"] or 0,
+        sha256=output["sha256"] or "",
+        mime=output["mime"] or "",
+        bytes=output["bytes"] or 0,
+        width_px=output["width_px"] or 0,
+        height_px=output["height_px"] or 0,
+        frames=output["frames"] or 1,  # rows of before have none
+    )
 
 
 def _failure_of(error: Row) -> Failure:

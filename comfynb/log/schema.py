@@ -46,7 +46,7 @@ _ERROR = "STRUCT(kind VARCHAR, message VARCHAR, node VARCHAR, hint VARCHAR)"
 _TIMINGS = "STRUCT(queued_ms DOUBLE, executing_ms DOUBLE, fetch_ms DOUBLE, total_ms DOUBLE)"
 _OUTPUTS = (
     'STRUCT(node VARCHAR, "index" INTEGER, sha256 VARCHAR, mime VARCHAR, bytes BIGINT, '
-    "width_px INTEGER, height_px INTEGER)[]"
+    "width_px INTEGER, height_px INTEGER, frames INTEGER)[]"
 )
 
 COLUMNS = (
@@ -71,7 +71,7 @@ COLUMNS = (
     Column("error", _ERROR, ("result",), "Why there is no picture: a word, why, where, what next."),
     Column("timings", _TIMINGS, ("result",), "How long its parts took, in milliseconds."),
     Column("server_version", "VARCHAR", ("result",), "What the server calls its version."),
-    Column("outputs", _OUTPUTS, ("result",), "Pictures: sizes in bytes and pixels, sha256 in hex."),
+    Column("outputs", _OUTPUTS, ("result",), "What its nodes gave: types, sizes, sha256 in hex."),
     Column("warnings", "VARCHAR[]", ("result",), "What went less than well."),
     Column("unknown_words", "VARCHAR[]", ("result",), "Words that the model does not know."),
     Column("measures", "MAP(VARCHAR, DOUBLE)", ("result",), "Numbers measured on the picture."),

@@ -91,7 +91,7 @@ NORMAL = (START, CACHED, at("1"), at("2"), at("9"), executed("9", "a"), SUCCESS,
 
 
 def data(outcome) -> list[tuple[str, int, bytes]]:
-    return [(picture.node, picture.index, picture.data) for picture in outcome.pictures]
+    return [(given.node, given.index, given.data) for given in outcome.given]
 
 
 # -- as it usually goes
@@ -150,7 +150,7 @@ async def test_files_are_found_under_any_key_and_nothing_else_is_taken_for_one()
         "number": 7,
     }
     fed = Fed().hear(START, m.Executed("p", "9", output), LEFT)
-    assert data(await fed.outcome()) == [("9", 0, b"movie.webp")]
+    assert data(await fed.outcome()) == [("9", 0, b"movie.webp"), ("9", 1, b"5")]
 
 
 async def test_unknown_words_are_passed_on_bounded():
@@ -172,7 +172,7 @@ async def test_a_lost_start_is_made_up_for_by_any_node():
 
 async def test_executed_twice_gives_its_picture_once():
     fed = Fed(TWO).hear(START, executed("9", "a"), executed("9", "a"), executed("8", "b"), LEFT)
-    assert [p.data for p in (await fed.outcome()).pictures] == [b"a", b"b"]
+    assert [p.data for p in (await fed.outcome()).given] == [b"a", b"b"]
     assert sorted(fed.fetched) == ["a", "b"]
 
 
@@ -195,7 +195,7 @@ async def test_one_of_two_messages_lost_asks_and_fetches_nothing_twice():
     fed = Fed(TWO).hear(START, executed("8", "b"), LEFT)
     assert fed.prompt.ask
     fed.prompt.settle_from_history(history(outputs={"8": images("b"), "9": images("a")}))
-    assert [p.data for p in (await fed.outcome()).pictures] == [b"a", b"b"]
+    assert [p.data for p in (await fed.outcome()).given] == [b"a", b"b"]
     assert sorted(fed.fetched) == ["a", "b"]
 
 
@@ -206,7 +206,7 @@ async def test_nodes_that_a_leaf_expands_to_give_all_their_pictures():
     assert fed.prompt.ask
     outputs = {part.node: dict(part.output) for part in parts}
     fed.prompt.settle_from_history(history(outputs=outputs))
-    assert [p.data for p in (await fed.outcome()).pictures] == [b"part 1", b"part 2"]
+    assert [p.data for p in (await fed.outcome()).given] == [b"part 1", b"part 2"]
     assert sorted(fed.fetched) == ["part 1", "part 2"]
 
 
@@ -226,7 +226,7 @@ async def test_any_order_ends_once_with_each_picture_once():
             fed.prompt.release()
         outcome = await fed.outcome()
         assert outcome.status == "done", heard
-        assert [p.data for p in outcome.pictures] == [b"a", b"b"], heard
+        assert [p.data for p in outcome.given] == [b"a", b"b"], heard
         assert len(fed.told(Released)) == 1, heard
         assert len(fed.told(Started)) <= 1
         assert not fed.told(Warned)
@@ -283,7 +283,7 @@ async def test_an_error_after_the_last_picture_is_a_warning_told_once():
 async def test_an_error_between_two_pictures_keeps_the_first_but_is_a_failure():
     fed = Fed(TWO).hear(START, executed("8", "b"), at("2"), error(), LEFT)
     outcome = await fed.outcome()
-    assert (outcome.status, [p.data for p in outcome.pictures]) == ("failed", [b"b"])
+    assert (outcome.status, [p.data for p in outcome.given]) == ("failed", [b"b"])
     assert str(outcome.failure) == (
         "node_error: boom (node 2 (Guard)). look at this node's inputs; "
         "the server's log has the full traceback"
@@ -298,7 +298,7 @@ async def test_a_blocked_node_is_not_the_end():
     assert fed.prompt.ask, "the other leaf said nothing"
     fed.prompt.settle_from_history(history(outputs={"8": images("b")}))
     outcome = await fed.outcome()
-    assert (outcome.status, [p.data for p in outcome.pictures]) == ("done", [b"b"])
+    assert (outcome.status, [p.data for p in outcome.given]) == ("done", [b"b"])
     assert "not today" in fed.told(Warned)[0].message
 
 
@@ -322,13 +322,13 @@ async def test_what_was_saved_comes_before_what_was_only_looked_at():
     image["type"] = "temp"
     preview_first = {name: TWO[name] for name in ("1", "2", "8", "9")}
     outcome = await Fed(preview_first).hear(START, looked_at, executed("9", "a"), LEFT).outcome()
-    assert [p.data for p in outcome.pictures] == [b"a", b"b"]
+    assert [p.data for p in outcome.given] == [b"a", b"b"]
 
 
 async def test_interrupted_behind_a_picture_keeps_it_but_is_cancelled():
     fed = Fed(TWO).hear(START, executed("8", "b"), INTERRUPTED, LEFT)
     outcome = await fed.outcome()
-    assert (outcome.status, [p.data for p in outcome.pictures]) == ("cancelled", [b"b"])
+    assert (outcome.status, [p.data for p in outcome.given]) == ("cancelled", [b"b"])
 
 
 # -- fetching
@@ -547,7 +547,7 @@ async def test_recorded_prompts_end_as_they_did(path, ends):
     told = []
     for outcome in await replay(path):
         text = outcome.status
-        text += f" {len(outcome.pictures)}" if outcome.pictures else f" {outcome.failure.kind}"
+        text += f" {len(outcome.given)}" if outcome.given else f" {outcome.failure.kind}"
         told.append(text + " cached" * outcome.server_cached)
     assert told == ends
 

@@ -1,5 +1,6 @@
 """What both stores promise."""
 
+import contextlib
 import dataclasses
 import hashlib
 
@@ -7,7 +8,7 @@ import pytest
 
 from comfynb.errors import ClosedError, LogError
 from comfynb.keyframes import Output
-from comfynb.log import CellRecord, RunRecord, Store
+from comfynb.log import CellRecord, Log, RunRecord, Store
 
 
 def test_each_store_is_a_store(store):
@@ -132,3 +133,30 @@ def test_a_picture_that_claims_a_huge_size_is_not_decoded(store, make_keyframe, 
     store.add_result(make_keyframe("fox", outputs=(output,), status="done"), [data])
     with pytest.raises(LogError, match="9000 x 9000"):
         store.thumbnail(output.sha256)
+
+
+def test_what_is_no_picture_is_kept_under_its_own_suffix(tmp_path, make_keyframe):
+    files = {"video/webm": b"\x1a\x45", "audio/flac": b"fLaC", "text/plain": b"", "model/x": b"gl"}
+    outputs = tuple(
+        Output("5", n, hashlib.sha256(data).hexdigest(), mime, len(data), frames=n + 1)
+        for n, (mime, data) in enumerate(files.items())
+    )
+    with contextlib.closing(Log(tmp_path / "log")) as log:
+        made = make_keyframe("fox", status="done", outputs=outputs)
+        kept = log.add_result(made, list(files.values()))
+        found = log.find([made.key])[made.key]
+    assert found.outputs == outputs
+    assert [found.read(n) for n in range(4)] == list(files.values())
+    suffixes = [log.path(o.sha256, o.mime).suffix for o in kept.outputs]
+    assert suffixes == [".webm", ".flac", ".txt", ".bin"]
+    assert kept.path.suffix == ".webm"
+
+
+def test_a_row_from_before_frames_were_counted_is_read(log, make_keyframe, png):
+    data = png()
+    log.add_result(make_keyframe("fox", [data]), [data])
+    (segment,) = (log.folder / "seg").glob("*.jsonl*")
+    segment.write_bytes(segment.read_bytes().replace(b',"frames":1', b""))
+    (found,) = log.keyframes()
+    assert found.outputs[0].frames == 1
+    assert found.read() == data

@@ -18,15 +18,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from comfynb.backends.base import (
     Ending,
+    Given,
     Listener,
     Outcome,
-    Picture,
     Preview,
     Progress,
     Released,
@@ -36,12 +36,25 @@ from comfynb.backends.base import (
 from comfynb.backends.comfyui import messages as m
 from comfynb.errors import BackendError, ServerError, ServerGoneError
 from comfynb.keyframes import Failure
+from comfynb.values import has_lone_surrogate, short
 from comfynb.workflows import leaf_nodes
 
 logger = logging.getLogger(__name__)
 
 SOCKET_RESULT = "SaveImageWebsocket"
 """Its results travel as binary frames and never reach the history (ComfyUI 0.3.75)."""
+
+MOST_GIVEN = 1000
+"""Files, frames and texts that one prompt may give."""
+LONGEST_TEXT = 100_000
+"""Characters of one text that are kept."""
+LONGEST_NAME = 1000
+"""Characters of a file's name, and of its folder's; file systems take 255 bytes."""
+
+
+T = TypeVar("T")
+Said = Mapping[str, Any]
+"""What a node says of its outputs, as in `executed` and in the history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +110,11 @@ class Prompt:
         self._current: str | None = None
         self._cached: frozenset[str] = frozenset()
         self._fetches: dict[str, list[asyncio.Task[bytes]]] = {}
+        self._files: dict[str, list[FileRef]] = {}
+        self._texts: dict[str, list[str]] = {}
         self._frames: dict[str, list[bytes]] = {}
+        self._promised: dict[str, int] = {}  # frames that a node said it would send
+        self._given = 0
         self._temporary: set[str] = set()
         self._unknown_words: tuple[str, ...] = ()
         self._failure: Failure | None = None
@@ -135,12 +152,14 @@ class Prompt:
 
     def _on_progress(self, message: m.NodeProgress) -> None:
         self._current = message.node
+        if self._class(message.node) == SOCKET_RESULT and 0 < message.maximum <= MOST_GIVEN:
+            self._promised[message.node] = int(message.maximum)
         self._listener(Progress(message.node, message.value, message.maximum))
 
     def _on_image(self, message: m.ImageFrame) -> None:
         node = message.node or self._current or ""
         if self._class(node) == SOCKET_RESULT:
-            self._frames.setdefault(node, []).append(message.data)
+            self._frames.setdefault(node, []).extend(self._room_for([message.data]))
         else:
             self._listener(Preview(node, message.data, message.mime))
 
@@ -242,7 +261,7 @@ class Prompt:
 
     # -- collecting
 
-    def collect(self, node: str, output: Mapping[str, Any]) -> None:
+    def collect(self, node: str, output: Said) -> None:
         """Begin to fetch what a node gave, once."""
         if self.done.is_set():
             return
@@ -251,13 +270,49 @@ class Prompt:
         if isinstance(words, list):
             self._unknown_words = tuple(str(word)[:80] for word in words[:100])
         if node not in self._fetches:
-            refs = _files(output)
+            refs = self._files[node] = self._room_for(self._sound(node, _files(output)))
+            self._texts[node] = self._room_for(self._said(node, output))
             if refs and all(ref.type == "temp" for ref in refs):
                 self._temporary.add(node)
             self._fetches[node] = [asyncio.ensure_future(self._fetch(ref)) for ref in refs]
         if self._leaves and self._leaves <= self._fetches.keys():
             self._complete = True
             self.done.set()
+
+    def _sound(self, node: str, refs: Iterable[FileRef]) -> Iterator[FileRef]:
+        """Leave out files that cannot be asked for."""
+        for ref in refs:
+            parts = (ref.filename, ref.subfolder, ref.type)
+            if any(len(part) > LONGEST_NAME or has_lone_surrogate(part) for part in parts):
+                self.warn(f"node {self._name(node)} named a file that cannot exist: {short(parts)}")
+            else:
+                yield ref
+
+    def _said(self, node: str, output: Said) -> Iterator[str]:
+        """Find the texts of a node that gives some: {"text": ["..."]}, as PreviewAny does."""
+        texts = output.get("text", ())
+        for said in texts if isinstance(texts, list | tuple) else (texts,):
+            if not isinstance(said, str | int | float):
+                continue
+            text = str(said)
+            if len(text) > LONGEST_TEXT:
+                self.warn(
+                    f"node {self._name(node)} gave a text of {len(text):,} characters; the first "
+                    f"{LONGEST_TEXT:,} are kept"
+                )
+            yield text[:LONGEST_TEXT]
+
+    def _room_for(self, given: Iterable[T]) -> list[T]:
+        """Return as much of it as a prompt may still give; say once that there was more."""
+        taken = []
+        for one in given:
+            if self._given == MOST_GIVEN:
+                self.warn(f"the prompt gave more than {MOST_GIVEN:,} outputs; the rest is left out")
+            self._given += 1
+            if self._given > MOST_GIVEN:
+                break
+            taken.append(one)
+        return taken
 
     def _left_worker(self) -> None:
         self.release()
@@ -282,35 +337,47 @@ class Prompt:
         """
         if self._error is not None:
             raise self._error
-        pictures: list[Picture] = []
+        given: list[Given] = []
         order = {node: position for position, node in enumerate(self._graph)}
-        given = {*self._fetches, *self._frames}
+        nodes = {*self._fetches, *self._frames}
 
         def place(node: str) -> tuple[bool, int, str]:
             # What was saved comes before what was only looked at: it is the keyframe's picture.
             return node in self._temporary, order.get(_root(node), len(order)), node
 
-        for node in sorted(given, key=place):
-            parts: list[bytes] = list(self._frames.get(node, ()))
-            for task in self._fetches.get(node, ()):
+        for node in sorted(nodes, key=place):
+            parts = [(data, "", False) for data in self._frames.get(node, ())]
+            fetches = zip(self._files.get(node, ()), self._fetches.get(node, ()), strict=True)
+            for ref, task in fetches:
                 try:
-                    parts.append(await task)
+                    parts.append((await task, ref.filename, False))
                 except ServerGoneError:
                     raise
                 except BackendError as exc:
                     # A server that restarted has no temporary files any more.
                     self._file_gone |= isinstance(exc, ServerError) and exc.status == 404
-                    hint = "the picture was made but could not be read; retry makes it again"
+                    hint = "it was made but could not be read; retry makes it again"
                     self._fail(Failure("fetch", str(exc), self._name(node), hint))
-            pictures.extend(Picture(node, index, data) for index, data in enumerate(parts))
-        return self._judge(tuple(pictures), _between(self._reported_at, time.monotonic()))
+            texts = self._texts.get(node, ())
+            parts += [(text.encode("utf-8", "replace"), "", True) for text in texts]
+            given.extend(Given(node, index, *part) for index, part in enumerate(parts))
+        self._warn_of_lost_frames()
+        return self._judge(tuple(given), _between(self._reported_at, time.monotonic()))
 
-    def _judge(self, pictures: tuple[Picture, ...], fetch_ms: float | None) -> Outcome:
+    def _warn_of_lost_frames(self) -> None:
+        for node, promised in self._promised.items():
+            if 0 < (came := len(self._frames.get(node, ()))) < promised:
+                self.warn(
+                    f"{came} of {promised} pictures of node {self._name(node)} came: what is sent "
+                    "over the socket is lost when it breaks. SaveImage keeps every one"
+                )
+
+    def _judge(self, given: tuple[Given, ...], fetch_ms: float | None) -> Outcome:
         """Tell how it ended; what a prompt gave before it broke off is kept, and is not `done`."""
-        status, failure = self._verdict(bool(pictures))
+        status, failure = self._verdict(bool(given))
         return Outcome(
             status,
-            pictures,
+            given,
             failure=failure,
             unknown_words=self._unknown_words,
             server_cached=bool(self._cached) and self._cached >= self._graph.keys(),
@@ -319,7 +386,7 @@ class Prompt:
             fetch_ms=fetch_ms,
         )
 
-    def _verdict(self, any_picture: bool) -> tuple[Ending, Failure | None]:  # noqa: FBT001
+    def _verdict(self, anything: bool) -> tuple[Ending, Failure | None]:  # noqa: FBT001
         if self._failure is not None:
             return ("lost" if self._file_gone else "failed"), self._failure
         if self._status == "lost":
@@ -328,10 +395,17 @@ class Prompt:
             return "lost", Failure("lost", text, hint=hint)
         if self._status == "interrupted":
             return "cancelled", Failure("interrupted", "somebody stopped this prompt")
-        if any_picture:
+        if anything:
             return "done", None
-        text = "the workflow ended well but gave no picture"
+        text = "the workflow ended well but gave no picture, nor anything else"
         hint = "it needs an output node such as SaveImage whose branch is not muted or blocked"
+        for leaf in self._leaves:
+            if self._class(leaf) == SOCKET_RESULT:
+                text = f"the pictures of node {self._name(leaf)} did not come"
+                hint = (
+                    "they travel over the socket only and are lost when it breaks: put SaveImage "
+                    "or PreviewImage in its place, then retry"
+                )
         return "failed", Failure("no_output", text, hint=hint)
 
     # -- small things
@@ -386,7 +460,7 @@ def _between(begin: float | None, end: float | None) -> float | None:
     return None if begin is None or end is None else max(0.0, end - begin) * 1000
 
 
-def _files(output: Mapping[str, Any]) -> list[FileRef]:
+def _files(output: Said) -> list[FileRef]:
     """Find the files in a node's output, whatever key they stand under ("images", "gifs", ...)."""
     return [
         FileRef(
