@@ -1,7 +1,8 @@
 """Nodes for tests, loaded into the engine with `--nodes`; real_comfyui/nodes/ has them likewise.
 
 Guard passes an image on after `seconds`, in steps of 10 ms that report progress and can be
-interrupted. With a `message` it raises instead, after that time. Noise gives random pictures,
+interrupted. With a `message` it raises instead, after that time; the message "refuse me" is
+refused before anything runs, which no client can foresee. Noise gives random pictures,
 Block forbids what is behind it to run, Words gives a text, Say sends one.
 """
 
@@ -12,6 +13,7 @@ import numpy as np
 from comfynb.engine.registry import Blocked, Input, Node
 
 STEP = 0.01
+REFUSED = "refuse me"
 
 
 def guard(call, *, image, seconds, message):
@@ -24,6 +26,10 @@ def guard(call, *, image, seconds, message):
     if message:
         raise ValueError(message)
     return (image,)
+
+
+def refuse(files, inputs):
+    return ("message", REFUSED) if inputs.get("message") == REFUSED else None
 
 
 def words(call, *, text):
@@ -56,6 +62,7 @@ def register(registry):
                 Input("message", "STRING", default=""),
             ),
             outputs=("IMAGE",),
+            check=refuse,
         )
     )
     registry.add(

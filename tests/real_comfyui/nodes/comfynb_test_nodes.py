@@ -8,6 +8,7 @@ from comfy_execution.graph import ExecutionBlocker
 from server import PromptServer
 
 STEP = 0.01
+REFUSED = "refuse me"
 
 
 class Guard:
@@ -22,6 +23,10 @@ class Guard:
                 "message": ("STRING", {"default": ""}),
             }
         }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, message):  # noqa: N802
+        return message if message == REFUSED else True
 
     def run(self, image, seconds, message):
         steps = max(1, round(seconds / STEP))
