@@ -252,14 +252,15 @@ class Http:
         try:
             return json.loads(data)
         except (ValueError, RecursionError):
-            advice = "is this the address of a ComfyUI?"
-            if _LOGIN.search(data[:100_000]):
-                advice = f"it looks like a login page: give {WAYS}"
-            raise NotComfyUIError(
-                f"{self._address.label} answered {path} with something that is not JSON "
-                f"({_shorten(data)!r}); {advice}",
-                server=self._address.label,
-            ) from None
+            pass
+        advice = "is this the address of a ComfyUI?"
+        if _LOGIN.search(data[:100_000]):
+            advice = f"it looks like a login page: give {WAYS}"
+        raise NotComfyUIError(
+            f"{self._address.label} answered {path} with something that is not JSON "
+            f"({_shorten(data)!r}); {advice}",
+            server=self._address.label,
+        )
 
 
 async def _bounded(response: httpx.Response) -> bytes:
