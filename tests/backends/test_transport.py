@@ -49,7 +49,7 @@ def ok(body: bytes) -> bytes:
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"
 UNTIL_CLOSED = b"HTTP/1.1 200 OK\r\n\r\nabcdefg"
 INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n" + ok(b"abcdefg")
-PACKED = gzip.compress(b"abcdefg")
+PACKED = gzip.compress(b"abcdefg", mtime=0)
 ZIPPED = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s" % (
     len(PACKED),
     PACKED,
