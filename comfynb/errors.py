@@ -3,7 +3,7 @@
     ComfynbError
     ├── SceneError            a scene or storyboard that cannot be understood (also a ValueError)
     ├── WorkflowError         a graph that cannot be read or used (also a ValueError)
-    │   ├── UnknownKnobError  no such knob; carries the nearest names
+    │   ├── UnknownKnobError  no such knob; carries the nearest names (also a KeyError)
     │   ├── KnobValueError    a value that a knob does not take
     │   ├── WorkflowCheckError  what a server lacks or would refuse, found before sending
     │   └── CheckpointError   no checkpoint, or several and none chosen
@@ -75,7 +75,7 @@ class WorkflowError(ComfynbError, ValueError):
     """A graph that cannot be read or used."""
 
 
-class UnknownKnobError(WorkflowError):
+class UnknownKnobError(WorkflowError, KeyError):
     """A knob that the workflow does not have.
 
     Attributes:

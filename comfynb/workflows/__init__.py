@@ -1,8 +1,21 @@
 """Workflows: ComfyUI graphs in API format, what can be turned in them, and what identifies them."""
 
+from comfynb.workflows.check import Problem, Report, check_graphs
 from comfynb.workflows.graph import leaf_nodes
 from comfynb.workflows.key import canonical, content_key
 from comfynb.workflows.knobs import Knob
+from comfynb.workflows.node_types import NodeTypes
 from comfynb.workflows.workflow import LIBRARY, Workflow
 
-__all__ = ["LIBRARY", "Knob", "Workflow", "canonical", "content_key", "leaf_nodes"]
+__all__ = [
+    "LIBRARY",
+    "Knob",
+    "NodeTypes",
+    "Problem",
+    "Report",
+    "Workflow",
+    "canonical",
+    "check_graphs",
+    "content_key",
+    "leaf_nodes",
+]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comfynb.errors import KnobValueError
+from comfynb.inputs import InputFile
 from comfynb.values import (
     MAX_SEED,
     as_whole,
@@ -31,6 +32,15 @@ _WHOLE = frozenset(
 )  # fmt: skip
 """Knobs and inputs that take whole numbers only, where nobody says their type; elsewhere JSON's 8
 may well stand for 8.0."""
+
+_CORE_UPLOADS = {
+    ("LoadImage", "image"): "image",
+    ("LoadImageMask", "image"): "image",
+    ("LoadAudio", "audio"): "audio",
+    ("LoadVideo", "file"): "video",
+}
+"""Inputs of core nodes that take an upload (ComfyUI 0.3.75: nodes.py, nodes_audio.py,
+nodes_video.py), for when their server was not asked."""
 
 _LISTED = 8
 """Choices that an error names."""
@@ -62,6 +72,8 @@ class Knob:
         choices: What it can be.
         default: What a new node has there.
         tooltip: What it is for, in a sentence or two.
+        upload: What file it takes: "image", "audio" or "video"; of the core's own loaders this
+            is known without their server.
     """
 
     name: str
@@ -78,6 +90,7 @@ class Knob:
     choices: tuple[Any, ...] | None = field(default=None, repr=False)
     default: Any = field(default=None, repr=False)
     tooltip: str | None = field(default=None, repr=False)
+    upload: str | None = field(default=None, repr=False)
 
     def check(self, value: Any) -> Any:
         """Return a value as this knob takes it.
@@ -109,6 +122,8 @@ class Knob:
         Raises:
             KnobValueError: It is of another kind, or a seed out of range.
         """
+        if isinstance(value, InputFile):
+            return self._named(value)
         value = native(value)
         expected, as_kind = _KINDS[self.kind]
         fitted = as_kind(value)
@@ -120,6 +135,15 @@ class Knob:
         if isinstance(fitted, str) and has_lone_surrogate(fitted):
             raise self._refusal(value, ": the text holds half a character. Write it anew")
         return fitted
+
+    def _named(self, file: InputFile) -> str:
+        """Return what the graph calls a file that is for this knob."""
+        wanted = self.upload or ("image" if self.name == "image" else None)
+        if wanted is None and (self.type is not None or self.kind != "text"):
+            raise self._refusal(file, f" takes no file, and was given {file.mime}")
+        if wanted not in (None, file.mime.partition("/")[0]):
+            raise self._refusal(file, f" takes a file of the kind {wanted!r}, not {file.mime}")
+        return file.name
 
     @property
     def kind(self) -> str:
@@ -176,8 +200,10 @@ def make_knob(
     first, *also = place.inputs
     value, node_type = node["inputs"][first], node["class_type"]
     known = input_type(node_types, node_type, first)
+    upload = _CORE_UPLOADS.get((node_type, first))
     if known is None or not known.is_widget:
-        return Knob(name, place.node, first, value, node_type, title_of(node), (*also,))
+        title = title_of(node)
+        return Knob(name, place.node, first, value, node_type, title, (*also,), upload=upload)
     return Knob(
         name,
         place.node,
@@ -194,6 +220,7 @@ def make_knob(
         known.choices if known.upload is None else None,
         known.default,
         known.tooltip or None,
+        known.upload or upload,
     )
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from comfynb.errors import UnknownKnobError, WorkflowError
+from comfynb.errors import KnobValueError, UnknownKnobError, WorkflowError
 from comfynb.values import nearest, short
 from comfynb.workflows.graph import parse_graph, read_graph
 from comfynb.workflows.knobs import Knob, make_knob
+from comfynb.workflows.node_types import NodeTypes
 from comfynb.workflows.roles import Place, find_aliases, find_knobs
+from comfynb.workflows.tables import Knobs
 
 LIBRARY = ("txt2img", "img2img")
 """Our own workflows, for any checkpoint that CheckpointLoaderSimple can load."""
@@ -38,6 +40,8 @@ class Workflow:
     name: str
     graph: Mapping[str, Any] = field(repr=False, hash=False)
     _places: Mapping[str, Place] = field(repr=False, compare=False)
+    _types: NodeTypes | None = field(default=None, repr=False, compare=False)
+    _ask: Callable[[], NodeTypes | None] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def load(cls, source: str | os.PathLike[str] | Mapping[str, Any]) -> Self:
@@ -72,10 +76,38 @@ class Workflow:
     def _of(cls, name: str, graph: Mapping[str, Any]) -> Self:
         return cls(name, graph, find_knobs(graph))
 
+    def with_types(
+        self,
+        node_types: NodeTypes | None,
+        *,
+        ask: Callable[[], NodeTypes | None] | None = None,
+    ) -> Self:
+        """Return this workflow with what a server says of its nodes; a studio's has it already.
+
+        Args:
+            node_types: They give knobs their types, ranges and choices; None: not known.
+            ask: Asks the server anew, and blocks meanwhile; returns None where it does not answer
+                in time. With it, what an old list refuses is refused only after a fresh one did.
+        """
+        return replace(self, _types=node_types, _ask=ask)
+
     @cached_property
     def knobs(self) -> Mapping[str, Knob]:
-        """The knobs that were found, by name; `knob` also finds others by title or node id."""
-        return {name: make_knob(self.graph, name, place) for name, place in self._places.items()}
+        """The knobs that were found, by name, as a table; `knob` also finds others."""
+        return Knobs(
+            self._make_knobs(self._types),
+            title=self.name,
+            typed=None if self._ask is None else self._typed_knobs,
+        )
+
+    def _make_knobs(self, node_types: NodeTypes | None) -> dict[str, Knob]:
+        return {
+            name: make_knob(self.graph, name, place, node_types)
+            for name, place in self._places.items()
+        }
+
+    def _typed_knobs(self) -> dict[str, Knob]:
+        return self._make_knobs(self._ask() if self._ask is not None else None)
 
     @property
     def needs_checkpoint(self) -> bool:
@@ -104,27 +136,44 @@ class Workflow:
         if len(places) > 1:
             exact = " or ".join(repr(f"{place.node}.{place.inputs[0]}") for place in places[:4])
             raise WorkflowError(f"{len(places)} nodes are called {short(name)}. Say {exact}")
-        return make_knob(self.graph, name, places[0])
+        return make_knob(self.graph, name, places[0], self._types)
 
-    def with_knobs(self, values: Mapping[str, Any]) -> Self:
+    def with_knobs(self, values: Mapping[str, Any], *, ranges: bool = True) -> Self:
         """Return a workflow with some knobs set; this one stays as it is.
 
         Args:
             values: By the names that `knob` takes.
+            ranges: Whether a value must be within the knob's range and one of its choices, as far
+                as these are known; else only its type counts.
 
         Raises:
             UnknownKnobError: There is no such knob; carries the nearest names.
-            WorkflowError: A value is of the wrong kind or out of range.
+            KnobValueError: A value is of the wrong type, out of range, or none of the choices.
+            WorkflowError: Several nodes have the title that a name names.
         """
         graph: dict[str, Any] = dict(self.graph)
         for name, value in values.items():
             knob = self.knob(name)
-            checked = knob.check(value)
+            checked = self._checked(knob, value) if ranges else knob.fit(value)
             node = graph[knob.node]
             inputs = dict.fromkeys((knob.input, *knob.also), checked)
             # Untouched nodes stay the same objects: canonical forms are reused by that.
             graph[knob.node] = {**node, "inputs": {**node["inputs"], **inputs}}
-        return type(self)(self.name, graph, self._places)
+        return replace(self, graph=graph)
+
+    def _checked(self, knob: Knob, value: Any) -> Any:
+        """Return a value as a knob takes it; an old list of choices refuses nothing by itself."""
+        try:
+            return knob.check(value)
+        except KnobValueError:
+            fitted = knob.fit(value)
+            if self._ask is None:
+                raise
+            fresh = self._ask()
+            if fresh is None:  # nobody answers: whoever sends it will check it then
+                return fitted
+            place = Place(knob.node, (knob.input, *knob.also))
+            return make_knob(self.graph, knob.name, place, fresh).check(value)
 
     @cached_property
     def _aliases(self) -> Mapping[str, list[Place]]:
