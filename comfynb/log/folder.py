@@ -174,7 +174,7 @@ def write_file(path: Path, data: bytes, *, sync: bool) -> None:
     Raises:
         OSError: It could not be written; nothing is left behind.
     """
-    temporary = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = temporary_name(path.parent)
     descriptor = os.open(temporary, CREATE, 0o666)
     try:
         try:
@@ -190,6 +190,11 @@ def write_file(path: Path, data: bytes, *, sync: bool) -> None:
         raise
     if sync:
         sync_folder(path.parent)
+
+
+def temporary_name(folder: Path) -> Path:
+    """Return a name in a folder that no other has and no reader looks at."""
+    return folder / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def sync_data(descriptor: int) -> None:

@@ -35,11 +35,13 @@ class Listing:
         sealed: Parquet files, vetted.
         active: Files of JSON lines that are not empty.
         damaged: Names of files that are left out: not whole, or links.
+        replaced: Files that another has taken the place of.
     """
 
     sealed: tuple[Path, ...] = ()
     active: tuple[Path, ...] = ()
     damaged: tuple[str, ...] = ()
+    replaced: tuple[Path, ...] = ()
 
 
 def list_segments(root: Path) -> Listing:
@@ -103,10 +105,12 @@ def _visible(root: Path, names: frozenset[str], *, patient: bool) -> Listing | N
     # A merge hides what went into it in either form; a sealed file hides its own lines.
     hidden |= set(parquet.values())
     active = [name for name, stem in lines.items() if stem not in hidden]
+    others = sorted((parquet.keys() | lines.keys()) - {*sealed, *active})
     return Listing(
         tuple(root / "seg" / name for name in sealed),
         tuple(root / "seg" / name for name in active),
         tuple(damaged),
+        tuple(root / "seg" / name for name in others),
     )
 
 

@@ -31,6 +31,7 @@ from comfynb.log.peek import may_have
 from comfynb.log.records import RunRecord, SubmittedRecord
 from comfynb.log.schema import LARGEST_ROW
 from comfynb.log.segments import SegmentWriter
+from comfynb.log.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -84,6 +85,7 @@ class Log(Store):
         self.read_only = read_only
         self._blobs = Blobs(self.folder)
         self._segment = SegmentWriter(self.folder / "seg")
+        self._upkeep = Upkeep(self.folder, self._segment)
         # Re-entrant: a garbage collection that closes a log may fall into its own call.
         self._lock = threading.RLock()
         self._created = False
@@ -152,12 +154,45 @@ class Log(Store):
         return dataclasses.replace(keyframe, pictures=self)
 
     def close(self) -> None:
-        """Refuse further appending; what was written stays readable. Safe to call twice."""
+        """Refuse further appending; what was written stays readable. Safe to call twice.
+
+        A segment of many rows is sealed first, which may take a second.
+        """
         self._closed = True
-        self._segment.close()
+        self._upkeep.close()
         with self._lock:
             if self._thumbnails is not None:
                 self._thumbnails.close()
+
+    def compact(self, *, force: bool = False) -> None:
+        """Seal what dead sessions left behind, and merge small segments; nobody has to ask.
+
+        A process that appends does it by itself, in a thread. Safe beside any number of others;
+        the segments of living sessions are left alone.
+
+        Args:
+            force: Merge also a few, and where the file system has no locks.
+
+        Raises:
+            LogWriteError: The folder cannot be written; nothing is lost.
+        """
+        import duckdb  # noqa: PLC0415 - DuckDB takes 0.1 s
+
+        from comfynb.log import merging, sealing  # noqa: PLC0415
+
+        if not (self.folder / "seg").is_dir():
+            return
+        try:
+            with sealing.database() as connection:
+                sealing.adopt(self.folder / "seg", connection)
+                merging.merge(self.folder, connection, force=force)
+        except OSError as exc:
+            raise files.write_error(exc, self.folder, "sealed segments") from exc
+        except duckdb.Error as exc:
+            raise LogWriteError(
+                f"the log at {self.folder} could not be compacted: {exc}. Nothing is lost",
+                folder=str(self.folder),
+            ) from exc
 
     # Keyframes and runs
 
@@ -353,6 +388,7 @@ class Log(Store):
                 folder=str(self.folder),
             )
         self._write(lambda: self._segment.append(line, sync=sync), what=what)
+        self._upkeep.appended()
 
     def _write(self, write: Callable[[], None], *, what: str) -> None:
         if self._closed:
@@ -379,6 +415,7 @@ class Log(Store):
             if not self._created:
                 files.create(self.folder)
                 self._created = True
+                self._upkeep.opened()
 
 
 def check_images(keyframe: Keyframe, images: Sequence[bytes]) -> None:

@@ -1,11 +1,13 @@
 """The columns of the log, in one place: JSON lines, Parquet, views and docs come from here.
 
 Rows are of a kind. `run`: what a run is about to make, written before its first prompt.
-`submitted`: a prompt is about to be sent. `result`: a keyframe. (`mark`, something said later
-about a keyframe, is reserved.) A row has only the columns of its kind; the others are NULL.
+`submitted`: a prompt is about to be sent. `result`: a keyframe. `mark`: something said later about
+a keyframe; of each field the last one counts. A row has only the columns
+of its kind; the others are NULL.
 
 New columns are added at the end and may be NULL; a name is never given another type or meaning,
-so that any version can read the rows of any other: it ignores columns that it does not know.
+so that any version can read the rows of any other: it ignores columns that it does not know, and
+keeps them as JSON in `extra` when it seals a segment.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Literal
 ROW_VERSION = 1
 """Raised when what a column means changes; adding columns does not raise it."""
 
-Kind = Literal["run", "submitted", "result"]
+Kind = Literal["run", "submitted", "result", "mark"]
 
 LARGEST_ROW = 128 * 2**20
 """Bytes of the largest row that is written and read; DuckDB's own limit of 16 MiB is less than a
@@ -40,7 +42,8 @@ class Column:
     meaning: str
 
 
-_ALL: tuple[Kind, ...] = ("run", "submitted", "result")
+_ALL: tuple[Kind, ...] = ("run", "submitted", "result", "mark")
+_MADE: tuple[Kind, ...] = ("run", "submitted", "result")
 _MAP = "MAP(VARCHAR, VARCHAR)"
 _ERROR = "STRUCT(kind VARCHAR, message VARCHAR, node VARCHAR, hint VARCHAR)"
 _TIMINGS = "STRUCT(queued_ms DOUBLE, executing_ms DOUBLE, fetch_ms DOUBLE, total_ms DOUBLE)"
@@ -51,12 +54,12 @@ _OUTPUTS = (
 
 COLUMNS = (
     Column("id", "VARCHAR", _ALL, "Of the row. Readers keep one row of each id."),
-    Column("kind", "VARCHAR", _ALL, "run, submitted or result."),
+    Column("kind", "VARCHAR", _ALL, "run, submitted, result or mark."),
     Column("v", "SMALLINT", _ALL, "Version of the row's meaning: 1."),
     Column("log_session", "VARCHAR", _ALL, "Which open log of which process wrote it; random."),
     Column("created_at", "TIMESTAMP", _ALL, "When it was made, UTC, in microseconds."),
-    Column("run", "VARCHAR", _ALL, "Id of the run."),
-    Column("server", "VARCHAR", _ALL, "Label of the server, without tokens."),
+    Column("run", "VARCHAR", _MADE, "Id of the run."),
+    Column("server", "VARCHAR", _MADE, "Label of the server, without tokens."),
     Column("prompt_id", "VARCHAR", ("submitted",), "The prompt's id on its server, ours."),
     Column("key", "VARCHAR", ("submitted", "result"), "Content key of the cell: 64 hex digits."),
     Column("scene", "VARCHAR", ("submitted", "result"), "Id of the scene."),
@@ -82,6 +85,10 @@ COLUMNS = (
     Column("cells", "VARCHAR", ("run",), "The cells in order with their keys, as JSON text."),
     Column("checkpoint", "VARCHAR", ("run",), "The checkpoint chosen for the library workflow."),
     Column("versions", "VARCHAR", ("run",), "What made it: names and versions, as JSON text."),
+    Column("target", "VARCHAR", ("mark",), "Id of the keyframe that it is about."),
+    Column("field", "VARCHAR", ("mark",), "Which of its marks: rating, tags, pick, note, ..."),
+    Column("value", "VARCHAR", ("mark",), "What is said, as JSON text; null takes it back."),
+    Column("extra", "VARCHAR", _ALL, "What a newer comfynb wrote beside these, as JSON text."),
 )
 
 KNOB_COLUMNS = {

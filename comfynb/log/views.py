@@ -40,6 +40,12 @@ if TYPE_CHECKING:
 VIEWS = ("keyframes", "latest", "runs", "submitted")
 
 PLACE = "scene, axes, seed"
+BEST_OF_ID = (
+    "row_number() OVER (PARTITION BY id ORDER BY status = 'done' DESC NULLS LAST, created_at)"
+)
+"""1 for the row of an id that counts: two processes may have asked a server about the same prompt,
+and the one that found its picture is believed."""
+
 ALLOWED = (
     "A query is one SELECT over the views " + ", ".join(VIEWS) + "; it can read nothing but "
     "the log and write nothing"
@@ -83,7 +89,7 @@ def check(query: str) -> None:
 def count_rows(files: Iterable[Path]) -> str:
     """Return the query for how many lines of each file of JSON lines are rows."""
     return (
-        f"SELECT filename, count(*) FROM {_read_json(files, filename=True)} "
+        f"SELECT filename, count(*) FROM {read_json(files, filename=True)} "
         "WHERE id IS NOT NULL GROUP BY filename"
     )
 
@@ -106,7 +112,7 @@ def _lock(listing: Listing) -> Iterable[str]:
     yield "SET autoload_known_extensions = false"
     yield "SET python_enable_replacements = false"  # else a name may mean a variable of the caller
     yield "SET temp_directory = ''"
-    yield f"SET allowed_paths = {_list([*listing.sealed, *listing.active])}"
+    yield f"SET allowed_paths = {path_list([*listing.sealed, *listing.active])}"
     yield "SET enable_external_access = false"
     yield "SET lock_configuration = true"
 
@@ -114,12 +120,14 @@ def _lock(listing: Listing) -> Iterable[str]:
 def _views(listing: Listing) -> Iterable[str]:
     sources = [f"SELECT {typed_nulls()} WHERE false"]
     if listing.sealed:
-        sources.append(f"SELECT * FROM read_parquet({_list(listing.sealed)}, union_by_name=true)")
+        sources.append(
+            f"SELECT * FROM read_parquet({path_list(listing.sealed)}, union_by_name=true)"
+        )
     if listing.active:
-        sources.append(f"SELECT * FROM {_read_json(listing.active)}")
+        sources.append(f"SELECT * FROM {read_json(listing.active)}")
     # BY NAME: what an older comfynb did not write is NULL, what a newer one added is passed over.
     yield f"CREATE VIEW log_rows AS {' UNION ALL BY NAME '.join(sources)}"
-    hidden = {"id", "kind", "v", "log_session"}
+    hidden = {"id", "kind", "v", "log_session", "extra"}
     results = [name for name in names("result") if name not in hidden]
     last = ["scene_json", "workflow"]
     knobs = (
@@ -139,35 +147,32 @@ def _views(listing: Listing) -> Iterable[str]:
         "CREATE VIEW latest AS SELECT * FROM keyframes "
         f"QUALIFY row_number() OVER (PARTITION BY {PLACE} ORDER BY take DESC) = 1"
     )
-    others = "SELECT * EXCLUDE (kind, v, log_session)"
+    others = "SELECT * EXCLUDE (kind, v, log_session, extra)"
     yield f"CREATE VIEW runs AS {others} FROM ({_distinct('run')})"
     yield f"CREATE VIEW submitted AS {others} FROM ({_distinct('submitted')})"
 
 
 def _distinct(kind: Kind, condition: str = "") -> str:
-    """Return a query for the rows of a kind, one of each id.
-
-    Two processes may have asked a server about the same prompt: then the one that found its
-    picture is believed.
-    """
+    """Return a query for the rows of a kind, one of each id."""
     return (
         f"SELECT {casts(kind)} FROM log_rows WHERE kind = '{kind}' AND id IS NOT NULL {condition} "
-        "QUALIFY row_number() OVER "
-        "(PARTITION BY id ORDER BY status = 'done' DESC NULLS LAST, created_at) = 1"
+        f"QUALIFY {BEST_OF_ID} = 1"
     )
 
 
-def _read_json(files: Iterable[Path], *, filename: bool = False) -> str:
+def read_json(files: Iterable[Path], *, filename: bool = False) -> str:
+    """Return the SQL source of files of JSON lines, with all columns of the schema."""
     # All columns even where one is asked for: a name that is not listed costs 0.1 ms a row,
     # as an error that is then ignored (DuckDB 2.0.0). Only what is selected is made into values.
     return (
-        f"read_json({_list(files)}, format='newline_delimited', columns={json_columns()}, "
+        f"read_json({path_list(files)}, format='newline_delimited', columns={json_columns()}, "
         f"ignore_errors=true, maximum_object_size={LARGEST_ROW}, filename={filename})"
     )
 
 
-def _list(paths: Iterable[Path]) -> str:
+def path_list(paths: Iterable[Path]) -> str:
+    """Return paths as an SQL list."""
     return "[" + ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths) + "]"
 
 
-__all__ = ["ALLOWED", "VIEWS", "check", "connect", "count_rows", "find"]
+__all__ = ["ALLOWED", "VIEWS", "check", "connect", "count_rows", "find", "path_list", "read_json"]

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from comfynb.errors import LogWriteError
-from comfynb.log import Log
+from comfynb.log import Log, merging
 from comfynb.log import segments as segments_module
 from comfynb.log.schema import json_columns
 
@@ -217,7 +217,10 @@ def test_a_sealed_segment_that_is_not_whole_is_named_and_its_lines_are_read(log,
             assert scenes(fresh) == ["fox"]
 
 
-def test_rows_never_vanish_while_segments_are_sealed(tmp_path, make_keyframe):
+def test_rows_never_vanish_while_segments_are_sealed_and_merged(
+    tmp_path, make_keyframe, monkeypatch
+):
+    monkeypatch.setattr(merging, "FILES", 3)
     folder, acknowledged, stop = tmp_path / "log", [], threading.Event()
 
     def append_and_seal():
@@ -226,10 +229,7 @@ def test_rows_never_vanish_while_segments_are_sealed(tmp_path, make_keyframe):
             for made in (make_keyframe(f"scene-{i}-{j}") for j in range(3)):
                 acknowledged.append(log.add_result(made).id)  # noqa: PERF401 - one by one
             log.close()
-            (segment,) = (folder / "seg").glob("*.jsonl")
-            seal([segment], segment.with_name(".tmp-seal"))
-            segment.with_name(".tmp-seal").rename(segment.with_suffix(".parquet"))
-            segment.unlink()
+            log.compact()
         stop.set()
 
     writer = threading.Thread(target=append_and_seal)
@@ -243,6 +243,7 @@ def test_rows_never_vanish_while_segments_are_sealed(tmp_path, make_keyframe):
         readings += 1
     writer.join()
     assert {keyframe.id for keyframe in reader.keyframes()} == set(acknowledged)
+    assert not list((folder / "seg").glob("*.jsonl"))
 
 
 def test_files_that_are_none_of_ours_are_not_looked_at(log, make_keyframe):
