@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from comfynb import lifecycle
 from comfynb.cells import Cell
 from comfynb.keyframes import ENDED, MADE, Keyframe, Status
 from comfynb.loop import Signal
@@ -34,6 +35,7 @@ class CellState:
         node: Id of that node.
         preview: Bytes of the latest rough picture (JPEG or PNG) while it runs.
         keyframe: What came out, once ended.
+        stale: The keyframe was made before this place's prompt or graph was changed.
     """
 
     cell: Cell
@@ -44,6 +46,7 @@ class CellState:
     node: str | None = None
     preview: bytes | None = field(default=None, repr=False)
     keyframe: Keyframe | None = None
+    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +109,16 @@ class States:
     # -- writing, on our loop
 
     def change(self, index: int, **values: Any) -> None:
-        """Change one cell's state; ended ones stay as they are."""
+        """Change one cell's state; ended ones stay as they are.
+
+        Raises:
+            ValueError: Its status cannot become what is asked for; see `lifecycle`.
+        """
         with self._lock:
             state = self._cells[index]
             if state.status in ENDED:
                 return
+            lifecycle.check(state.status, values.get("status", state.status))
             self._put(index, replace(state, **values))
         self._changed.notify()
 
@@ -121,9 +129,15 @@ class States:
             index: Which.
             keyframe: What came out; its status becomes the cell's.
             listed: Whether watchers of keyframes are given it.
+
+        Raises:
+            ValueError: It has ended already, or cannot end so; see `lifecycle`.
         """
         with self._lock:
             state = self._cells[index]
+            if state.status in ENDED:
+                raise ValueError(f"cell {index} has ended already: it is {state.status!r}")
+            lifecycle.check(state.status, keyframe.status)
             ended = replace(state, status=keyframe.status, preview=None, keyframe=keyframe)
             self._put(index, ended)
             if listed:
@@ -131,11 +145,17 @@ class States:
         self._changed.notify()
         self._cell_ended.notify()
 
-    def refresh(self, cell: Cell, keyframe: Keyframe | None = None) -> None:
-        """Begin a cell anew: a new key, another attempt, another run."""
+    def refresh(self, cell: Cell, keyframe: Keyframe | None = None, *, stale: bool = False) -> None:
+        """Begin a cell anew: a new key, another run, or what a log has of it.
+
+        Args:
+            cell: Which.
+            keyframe: What there is of it already.
+            stale: Whether that is out of date.
+        """
         with self._lock:
             status: Status = "queued" if keyframe is None else keyframe.status
-            self._put(cell.index, CellState(cell, status, keyframe=keyframe))
+            self._put(cell.index, CellState(cell, status, keyframe=keyframe, stale=stale))
         self._changed.notify()
 
     def adopt(self, state: CellState) -> None:

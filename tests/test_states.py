@@ -26,7 +26,11 @@ CELLS = make_cells(
 
 @pytest.fixture
 def states() -> States:
-    return States(CELLS)
+    """All of them sent: from there a cell may end in every way that has to do with a server."""
+    states = States(CELLS)
+    for cell in CELLS:
+        states.change(cell.index, status="submitted")
+    return states
 
 
 def keyframe(index: int, status: str = "done") -> Keyframe:
@@ -38,8 +42,8 @@ def indices(changes) -> list[int]:
     return [state.cell.index for state in changes.cells]
 
 
-def test_everything_is_queued_at_first(states):
-    snapshot = states.snapshot()
+def test_everything_is_queued_at_first():
+    snapshot = States(CELLS).snapshot()
     assert [s.status for s in snapshot.cells] == ["queued"] * 5
     assert (snapshot.paused, snapshot.ended, snapshot.made) == (False, False, 0)
     assert snapshot.counts == {"queued": 5}
@@ -222,6 +226,7 @@ async def test_many_watchers_on_many_loops_miss_no_end():
         order = list(cells)
         chance.shuffle(order)
         for cell in order:
+            states.change(cell.index, status="submitted")
             for step in range(5):
                 states.change(cell.index, status="running", step=step)
                 if chance.random() < 0.1:
