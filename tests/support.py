@@ -58,6 +58,11 @@ class Server:
         self.process.kill()
         self._reap()
 
+    def restart(self) -> None:
+        """Kill it and start it again; it has forgotten its queue and its history."""
+        self.kill()
+        self.start()
+
     def stop(self) -> None:
         """End it in order."""
         raise NotImplementedError

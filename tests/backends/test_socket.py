@@ -25,7 +25,7 @@ from comfynb.errors import (
     ServerGoneError,
     ServerUnreachableError,
 )
-from comfynb.testing import FaultProxy
+from comfynb.testing import DropAnswer, FaultProxy
 
 
 class Heard:
@@ -186,6 +186,17 @@ async def test_a_handshake_that_never_ends_is_given_up(monkeypatch):
         error = await refused(url)
     assert isinstance(error, ServerUnreachableError)
     assert "handshake within 0.3 s" in str(error)
+
+
+async def test_a_first_handshake_that_is_cut_is_tried_once_more(engine):
+    with FaultProxy(engine.url) as proxy:
+        proxy.add(DropAnswer("WS /ws"))
+        async with connected(proxy.url) as heard:
+            assert heard.connection.state == "ready"
+        assert proxy.requests["WS /ws"] == 2
+        proxy.add(DropAnswer("WS /ws", times=None))
+        assert "broke off the WebSocket handshake" in str(await refused(proxy.url))
+        assert proxy.requests["WS /ws"] == 4
 
 
 async def test_garbage_instead_of_a_handshake_is_an_error_of_ours(monkeypatch):

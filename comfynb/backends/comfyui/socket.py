@@ -23,7 +23,14 @@ from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketExce
 from comfynb.backends.base import ServerInfo
 from comfynb.backends.comfyui import tls
 from comfynb.backends.comfyui.address import Address
-from comfynb.backends.comfyui.http import MAX_REDIRECTS, REDIRECTS, WAYS, Http, origin
+from comfynb.backends.comfyui.http import (
+    MAX_REDIRECTS,
+    REDIRECTS,
+    WAYS,
+    BrokenLineError,
+    Http,
+    origin,
+)
 from comfynb.backends.comfyui.messages import (
     MalformedMessageError,
     Message,
@@ -125,7 +132,7 @@ class Connection:
                 self._set("connecting")
                 try:
                     self._info = await probe(self._address, self._http)
-                    self._socket = await self._connect()
+                    self._socket = await self._connect_first()
                 except BaseException:
                     self._set("closed")
                     raise
@@ -177,6 +184,15 @@ class Connection:
             label, seconds = self._address.label, f"{self._reconnect_for:g} s"
             text = f"{label} could not be reached again within {seconds}: {self._refusal}"
         return ServerGoneError(text, server=self._address.label)
+
+    async def _connect_first(self) -> websockets.asyncio.client.ClientConnection:
+        """Connect to a server that answered a moment ago: a handshake cut off is tried again."""
+        try:
+            return await self._connect()
+        except BrokenLineError as exc:
+            logger.info("%s; once more", exc)
+        await asyncio.sleep(FIRST_DELAY_SECONDS)
+        return await self._connect()
 
     async def _connect(self) -> websockets.asyncio.client.ClientConnection:
         """Make one connection: socket, first status, feature flags."""
@@ -262,6 +278,9 @@ class Connection:
                 "a proxy before it may need to be told to pass WebSockets on",
                 server=label,
             )
+        if isinstance(exc.__cause__, EOFError) or isinstance(exc, ConnectionResetError):
+            text = f"{label} broke off the WebSocket handshake"
+            return BrokenLineError(text, server=label)
         if isinstance(exc, InvalidHandshake):
             text = f"{label} does not speak WebSocket at /ws: {scrub(str(exc))}"
             return NotComfyUIError(text, server=label)
