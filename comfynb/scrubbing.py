@@ -37,9 +37,8 @@ LOGGERS = (
     "httpcore.socks",
     "websockets.client",
     "comfynb.backends.comfyui.backend",
-    "comfynb.backends.comfyui.http",
+    "comfynb.backends.comfyui.handshake.wire",
     "comfynb.backends.comfyui.socket",
-    "comfynb.backends.comfyui.socket.wire",
 )
 """Those that may be handed an address, a header or a server's text. A filter of a logger does not
 see what its children log, so each is named; tests compare with what the libraries have."""

@@ -2,7 +2,10 @@
 
 address    where it is and what opens the door (never shown)
 http       requests, their errors translated, their answers bounded
+cookies    those a user gave and those a login proxy sets
+tls        which certificates are trusted
 transport  how requests to this machine travel; those to others go by httpx's own
+handshake  the opening of a WebSocket, by the same ways in
 messages   what the socket says, as typed values
 socket     one connection: handshake, reconnect with back-off, gone
 prompt     one prompt on the server: a small state machine fed by messages and by asking

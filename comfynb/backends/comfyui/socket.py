@@ -16,21 +16,13 @@ import uuid
 from collections.abc import Callable
 from typing import Literal
 
-import httpx
-import websockets.asyncio.client
-from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import WebSocketException
 
 from comfynb.backends.base import ServerInfo
-from comfynb.backends.comfyui import tls
 from comfynb.backends.comfyui.address import Address
-from comfynb.backends.comfyui.http import (
-    MAX_REDIRECTS,
-    REDIRECTS,
-    WAYS,
-    BrokenLineError,
-    Http,
-    origin,
-)
+from comfynb.backends.comfyui.handshake import refusal, shake_hands
+from comfynb.backends.comfyui.http import BrokenLineError, Http
 from comfynb.backends.comfyui.messages import (
     MalformedMessageError,
     Message,
@@ -39,22 +31,15 @@ from comfynb.backends.comfyui.messages import (
     parse_text,
 )
 from comfynb.errors import (
-    AccessDeniedError,
     BackendError,
-    CertificateError,
     NotComfyUIError,
     RedirectedError,
     ServerError,
     ServerGoneError,
-    ServerUnreachableError,
 )
 from comfynb.loop import Signal
-from comfynb.scrubbing import scrub
 
 logger = logging.getLogger(__name__)
-# At DEBUG websockets writes every frame, and the headers of its handshake, with the token.
-_wire = logging.getLogger(f"{__name__}.wire")
-_wire.setLevel(logging.INFO)
 
 State = Literal["closed", "connecting", "ready", "reconnecting", "gone"]
 
@@ -65,8 +50,6 @@ STEADY_SECONDS = 5.0
 """How long a connection must stand for the delays to begin anew."""
 PONG_SECONDS = 5.0
 """How long a connection that we doubt may take to answer."""
-PING_SECONDS = 20.0
-"""ComfyUI never pings by itself, but answers (measured)."""
 FLAGS = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
 """Must be the first decodable message, else flags are ignored without a word (measured)."""
 
@@ -113,7 +96,7 @@ class Connection:
         self._opening = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
         self._check: asyncio.Task[None] | None = None
-        self._socket: websockets.asyncio.client.ClientConnection | None = None
+        self._socket: ClientConnection | None = None
         self._info: ServerInfo | None = None
         self._refusal = "it did not answer"  # what stood in the way of a new connection
         self._delay, self._ready_at = FIRST_DELAY_SECONDS, -STEADY_SECONDS
@@ -185,7 +168,7 @@ class Connection:
             text = f"{label} could not be reached again within {seconds}: {self._refusal}"
         return ServerGoneError(text, server=self._address.label)
 
-    async def _connect_first(self) -> websockets.asyncio.client.ClientConnection:
+    async def _connect_first(self) -> ClientConnection:
         """Connect to a server that answered a moment ago: a handshake cut off is tried again."""
         try:
             return await self._connect()
@@ -194,13 +177,13 @@ class Connection:
         await asyncio.sleep(FIRST_DELAY_SECONDS)
         return await self._connect()
 
-    async def _connect(self) -> websockets.asyncio.client.ClientConnection:
+    async def _connect(self) -> ClientConnection:
         """Make one connection: socket, first status, feature flags."""
         client_id = uuid.uuid4().hex
         failure: BackendError
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                socket = await self._shake_hands(client_id)
+                socket = await shake_hands(self._address, self._http, client_id)
                 try:
                     await socket.send(json.dumps(FLAGS))
                     # Before the first status nobody is registered, and messages are dropped.
@@ -210,89 +193,12 @@ class Connection:
                     await socket.close()
                     raise
         except (WebSocketException, OSError) as exc:  # a TimeoutError is one
-            failure = self._refused(exc)
+            failure = refusal(self._address, exc, HANDSHAKE_SECONDS)
         else:
             self.client_id = client_id
             self.epoch += 1
             return socket
         raise failure  # out here: an exception of websockets holds the request with its headers
-
-    async def _shake_hands(self, client_id: str) -> websockets.asyncio.client.ClientConnection:
-        """Open the socket, following redirects within its origin as HTTP does."""
-        url = httpx.URL("http" + self._address.websocket_url.removeprefix("ws"))
-        for _ in range(MAX_REDIRECTS + 1):
-            url = url.copy_merge_params({**self._address.params, "clientId": client_id})
-            cookie = self._http.cookies.header(str(url))
-            try:
-                return await _Connect(
-                    f"ws{str(url).removeprefix('http')}",
-                    additional_headers={
-                        **self._address.headers,
-                        **({"Cookie": cookie} if cookie else {}),
-                    },
-                    ssl=self._http.tls,
-                    max_size=None,  # a 2048x2048 PNG is 13 MB; 1 MiB defaults lose the socket
-                    compression=None,  # pictures are compressed already
-                    ping_interval=PING_SECONDS,
-                    ping_timeout=PING_SECONDS,
-                    close_timeout=1,
-                    proxy=None if self._address.loopback else True,
-                    logger=_wire,
-                )
-            except InvalidStatus as exc:
-                status, headers = exc.response.status_code, exc.response.headers
-                self._http.cookies.take(str(url), headers.raw_items())
-                location = headers.get("Location")
-                if status not in REDIRECTS or not location:
-                    raise
-            url = self._elsewhere(url, status, location)
-        text = f"{self._address.label} redirects the WebSocket in circles"
-        raise ServerError(text, server=self._address.label)
-
-    def _elsewhere(self, url: httpx.URL, status: int, location: str) -> httpx.URL:
-        """Return where the handshake is to be tried instead.
-
-        Raises:
-            RedirectedError: That is another origin.
-        """
-        try:
-            target = url.join(location)
-            if target.scheme in ("ws", "wss"):
-                target = target.copy_with(scheme="http" + target.scheme.removeprefix("ws"))
-        except httpx.InvalidURL:
-            target = httpx.URL("")
-        if origin(target) == origin(url) and not target.userinfo:
-            return target
-        raise self._http.redirected("GET /ws", status, target)
-
-    def _refused(self, exc: Exception) -> BackendError:
-        """Return what stood in the way of the handshake, as an error of ours."""
-        label = self._address.label
-        if isinstance(exc, InvalidStatus):
-            status = exc.response.status_code
-            if status in (401, 403):
-                text = f"{label} refused the WebSocket with {status}; give the right {WAYS}"
-                return AccessDeniedError(text, server=label, status=status)
-            return NotComfyUIError(
-                f"{label} answered the WebSocket at /ws with {status}; "
-                "a proxy before it may need to be told to pass WebSockets on",
-                server=label,
-            )
-        if isinstance(exc.__cause__, EOFError) or isinstance(exc, ConnectionResetError):
-            text = f"{label} broke off the WebSocket handshake"
-            return BrokenLineError(text, server=label)
-        if isinstance(exc, InvalidHandshake):
-            text = f"{label} does not speak WebSocket at /ws: {scrub(str(exc))}"
-            return NotComfyUIError(text, server=label)
-        if isinstance(exc, TimeoutError):
-            return ServerUnreachableError(
-                f"{label} did not finish the WebSocket handshake within {HANDSHAKE_SECONDS:g} s",
-                server=label,
-            )
-        if fault := tls.explain(exc):
-            return CertificateError(f"{label}: {fault}", server=label)
-        text = f"nobody answers at {label}: {scrub(str(exc))}"
-        return ServerUnreachableError(text, server=label)
 
     async def _read(self) -> None:
         while self._socket is not None:
@@ -343,7 +249,7 @@ class Connection:
         return False
 
 
-async def _check(socket: websockets.asyncio.client.ClientConnection) -> None:
+async def _check(socket: ClientConnection) -> None:
     try:
         async with asyncio.timeout(PONG_SECONDS):
             await (await socket.ping())
@@ -351,14 +257,6 @@ async def _check(socket: websockets.asyncio.client.ClientConnection) -> None:
         socket.transport.abort()
     except WebSocketException:
         pass  # it broke meanwhile, which the reader notices
-
-
-class _Connect(websockets.asyncio.client.connect):
-    """Follows no redirect by itself: its own rules send our headers to other servers."""
-
-    def process_redirect(self, exc: Exception) -> Exception:
-        """Follow none."""
-        return exc
 
 
 def _parse(frame: str | bytes) -> Message | None:
