@@ -174,7 +174,7 @@ def test_workflows_come_by_name_file_graph_or_ready_made(tmp_path):
             assert "positive" in studio.workflow.knobs
 
 
-UI_FORMAT = {"nodes": [], "links": [], "version": 0.4}
+EMPTY_UI_FORMAT = {"nodes": [], "links": [], "version": 0.4}
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ UI_FORMAT = {"nodes": [], "links": [], "version": 0.4}
     [
         (None, r"mine\.json.*cannot be read.*No such file"),
         ("not json", r"mine\.json.*not JSON.*Export \(API\)"),
-        (json.dumps(UI_FORMAT), r"mine\.json.*ComfyUI's own editor.*Export \(API\)"),
+        (json.dumps(EMPTY_UI_FORMAT), r"mine\.json.*no nodes"),
         (json.dumps({"1": {"inputs": {}}}), r"mine\.json.*node '1'.*class_type"),
         ("[]", r"mine\.json.*mapping of nodes"),
     ],

@@ -8,10 +8,8 @@ takes a value, its server says.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, TypeGuard
 
 from comfynb.errors import WorkflowError
@@ -19,9 +17,6 @@ from comfynb.values import describe, has_lone_surrogate, native, short
 
 Node = dict[str, Any]
 Graph = dict[str, Node]
-
-MAX_BYTES = 10_000_000
-"""Large workflows of thousands of nodes have about 1 MB."""
 
 
 def is_link(value: Any) -> TypeGuard[list[Any]]:
@@ -48,41 +43,6 @@ def leaf_nodes(graph: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(node_id for node_id in graph if node_id not in sources)
 
 
-def read_graph(path: Path) -> Graph:
-    """Read a JSON file in API format.
-
-    Args:
-        path: At most 10 MB.
-
-    Raises:
-        WorkflowError: It is missing, unreadable, too big, no JSON, or no graph.
-    """
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        reason = getattr(error, "strerror", None) or error
-        raise WorkflowError(
-            f"{path}: the workflow cannot be read ({reason}). Look at the name; "
-            f"the current folder is {Path.cwd()}"
-        ) from error
-    if len(content) > MAX_BYTES:
-        raise WorkflowError(
-            f"{path}: the file is bigger than {MAX_BYTES // 1_000_000} MB. "
-            "A workflow holds no pictures: is it the right file?"
-        )
-    try:
-        data = json.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise WorkflowError(
-            f"{path}: the file is not JSON ({error}). Save it again with Export (API) in ComfyUI"
-        ) from error
-    try:
-        return parse_graph(data)
-    except WorkflowError as error:
-        raise WorkflowError(f"{path}: {error}") from error.__cause__
-
-
 def parse_graph(data: Any) -> Graph:
     """Check a graph and return a copy of it that shares nothing with it.
 
@@ -90,14 +50,12 @@ def parse_graph(data: Any) -> Graph:
         data: API format, as parsed JSON.
 
     Raises:
-        WorkflowError: It is in UI format, or no graph; names the node.
+        WorkflowError: It is no graph; names the node.
     """
     if not isinstance(data, Mapping):
         raise WorkflowError(
             f"a workflow must be a mapping of nodes, not {describe(data)}. {_EXPORT}"
         )
-    if isinstance(data.get("nodes"), list) and isinstance(data.get("links"), list):
-        raise WorkflowError(f"this workflow is in the format of ComfyUI's own editor. {_EXPORT}")
     if not data:
         raise WorkflowError(f"the workflow has no nodes. {_EXPORT}")
     graph = {_check_id(node_id): _parse_node(node_id, node) for node_id, node in data.items()}

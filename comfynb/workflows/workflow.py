@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib import resources
-from pathlib import Path
 from typing import Any, Self
 
 from comfynb.errors import KnobValueError, UnknownKnobError, WorkflowError
+from comfynb.keyframes import Keyframe
 from comfynb.values import nearest, short
-from comfynb.workflows.graph import parse_graph, read_graph
+from comfynb.workflows.forms import Source, read_source
 from comfynb.workflows.knobs import Knob, make_knob
 from comfynb.workflows.node_types import NodeTypes
 from comfynb.workflows.roles import Place, find_aliases, find_knobs
 from comfynb.workflows.tables import Knobs
-
-LIBRARY = ("txt2img", "img2img")
-"""Our own workflows, for any checkpoint that CheckpointLoaderSimple can load."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +25,8 @@ class Workflow:
     Attributes:
         name: The library's name, or the file's without its suffix, or "workflow".
         graph: API format. Look at it, send it, copy it; to change it, use `with_knobs`.
+        form: In what form it came: "library", "API", "UI" (ComfyUI's editor), "keyframe", or of a
+            picture "PNG, API inside" and the like.
 
     Example:
         >>> workflow = Workflow.load("txt2img").with_knobs({"steps": 8, "positive": "a fox"})
@@ -40,41 +37,36 @@ class Workflow:
     name: str
     graph: Mapping[str, Any] = field(repr=False, hash=False)
     _places: Mapping[str, Place] = field(repr=False, compare=False)
+    form: str = field(default="API", compare=False)
     _types: NodeTypes | None = field(default=None, repr=False, compare=False)
     _ask: Callable[[], NodeTypes | None] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def load(cls, source: str | os.PathLike[str] | Mapping[str, Any]) -> Self:
-        """Read a workflow.
+    def load(
+        cls,
+        source: str | os.PathLike[str] | Mapping[str, Any] | bytes | Keyframe,
+        node_types: NodeTypes | None = None,
+    ) -> Self:
+        """Read a workflow in any of the forms in which people have them.
 
         Args:
-            source: "txt2img" or "img2img" from the library; a JSON file saved with Export (API)
-                in ComfyUI; or such a graph as a dict.
+            source: "txt2img" or "img2img" from the library; a JSON file or a dict, in API format
+                or as ComfyUI's editor saves it; a PNG, WebP or JPEG that ComfyUI saved; bytes of
+                one of these; or a keyframe. Files are at most 10 MB, pictures 256 MB.
+            node_types: What a server says of its node classes. What the editor saved cannot be
+                understood without; `comfynb.connect` asks the server by itself.
 
         Raises:
-            WorkflowError: It cannot be read, is in the editor's own format, or is no sound graph.
+            WorkflowError: It cannot be read, is no sound graph, or is in the editor's format and
+                `node_types` are missing or lack one of its classes.
         """
-        if isinstance(source, Mapping):
-            return cls._of("workflow", parse_graph(source))
-        if source in LIBRARY:
-            file = resources.files("comfynb.workflows") / "library" / f"{source}.json"
-            return cls._of(str(source), parse_graph(json.loads(file.read_text("utf-8"))))
-        if not isinstance(source, str | os.PathLike):
-            raise WorkflowError(
-                f"a workflow cannot be loaded from {short(source)}. "
-                "Give a file, a graph as a dict, or " + " or ".join(map(repr, LIBRARY))
-            )
-        path = Path(source)
-        if isinstance(source, str) and not path.suffix and not path.exists():
-            raise WorkflowError(
-                f"there is no workflow {short(source)}: neither such a file nor one of the "
-                "library. The library has " + " and ".join(map(repr, LIBRARY))
-            )
-        return cls._of(path.stem, read_graph(path))
+        return cls.of(read_source(source), node_types)
 
     @classmethod
-    def _of(cls, name: str, graph: Mapping[str, Any]) -> Self:
-        return cls(name, graph, find_knobs(graph))
+    def of(cls, source: Source, node_types: NodeTypes | None = None) -> Self:
+        """Make a workflow of what `read_source` read; arguments and errors as for `load`."""
+        graph = source.graph(node_types)
+        return cls(source.name, graph, find_knobs(graph), source.form, node_types)
 
     def with_types(
         self,

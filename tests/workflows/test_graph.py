@@ -63,7 +63,6 @@ BAD = {
     "no mapping": ([A], r"must be a mapping of nodes, not .* \(list\)"),
     "nothing": (None, r"must be a mapping of nodes, not nothing"),
     "empty": ({}, "the workflow has no nodes"),
-    "editor": ({"nodes": [], "links": [], "groups": []}, r"editor.* Workflow > Export \(API\)"),
     "id of a wrong type": ({4: A}, r"a node's id must be text, not 4 \(int\). Put it in quotes"),
     "id empty": ({"": A}, "a node's id must be text"),
     "node no mapping": ({"a": [1]}, r"node 'a' must be a mapping, not \[1\]"),

@@ -97,11 +97,11 @@ def test_no_knobs_give_an_equal_workflow():
 
 
 def test_the_repr_is_short():
-    assert repr(Workflow.load(graphs.sd15())) == "Workflow(name='workflow')"
+    assert repr(Workflow.load(graphs.sd15())) == "Workflow(name='workflow', form='API')"
 
 
 BAD_FILES = {
-    "html": ("<html>", r"the file is not JSON .*Export \(API\)"),
+    "html": ("<html>", "the file is not JSON .*no PNG, WebP or JPEG"),
     "binary": (b"\x89PNG\r\n", "the file is not JSON"),
     "deep": ("[" * 200_000, "the file is not JSON"),
     "digits": ("[" + "9" * 6000 + "]", "the file is not JSON"),
@@ -112,8 +112,8 @@ BAD_FILES = {
     ),
     "empty": ("{}", "the workflow has no nodes"),
     "editor": (
-        '{"nodes": [], "links": [], "version": 0.4}',
-        r"ComfyUI's own editor.*Export \(API\)",
+        '{"nodes": [{"id": 1, "type": "X"}], "links": [], "version": 0.4}',
+        r"ComfyUI's own editor.*comfynb\.connect.*Export \(API\)",
     ),
 }
 

@@ -30,12 +30,22 @@ from comfynb.workflows.node_types import NodeType, NodeTypes
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["convert", "is_editor_format"]
+__all__ = ["check_editor", "convert", "is_editor_format"]
 
 EDITOR_ONLY = REROUTES | {
     "Note", "MarkdownNote", "PrimitiveNode", "GetNode", "SetNode", "LoadImageOutput",
 }  # fmt: skip
 """Classes of the editor without one on the server, unless the server has one of that name."""
+
+
+def check_editor(data: Mapping[str, Any]) -> None:
+    """Check what can be known without a server.
+
+    Raises:
+        WorkflowError: It is malformed, or has no nodes.
+    """
+    if not parse_editor(data).graph.nodes:
+        raise WorkflowError("the workflow has no nodes. Save it again in ComfyUI")
 
 
 def convert(data: Mapping[str, Any], node_types: NodeTypes) -> Graph:
