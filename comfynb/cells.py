@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comfynb.errors import WorkflowError
+from comfynb.inputs import InputFile
 from comfynb.scenes import Scene, Storyboard
 from comfynb.workflows.key import Canonicaliser, key_of
 from comfynb.workflows.roles import SAMPLERS
@@ -35,6 +36,7 @@ class Cell:
         knobs: Every other knob's value as it is sent.
         graph: API format, read-only: cells share the nodes in which they do not differ.
         key: Content key, 64 hex digits: equal keys mean equal pictures.
+        inputs: Files that the graph names and a server must have first.
     """
 
     index: int
@@ -46,6 +48,7 @@ class Cell:
     knobs: Mapping[str, Any]
     graph: Mapping[str, Any] = field(repr=False)
     key: str
+    inputs: tuple[InputFile, ...] = ()
 
 
 def make_cells(
@@ -54,7 +57,6 @@ def make_cells(
     *,
     kind: str,
     checkpoint: str | None = None,
-    inputs: Mapping[str, str] | None = None,
 ) -> tuple[Cell, ...]:
     """Resolve a storyboard to cells, one for each scene, in its order.
 
@@ -67,7 +69,6 @@ def make_cells(
         kind: What renders; part of the key (see `workflows.content_key`).
         checkpoint: Name of the checkpoint where the workflow needs one and no knob says which;
             None leaves it open.
-        inputs: sha256 of the input files on the server, by name; None: there are none.
 
     Raises:
         UnknownKnobError: The storyboard sets a knob that the workflow does not have.
@@ -82,10 +83,15 @@ def make_cells(
     cells = []
     for index, scene in enumerate(storyboard):
         try:
-            cell_workflow = base.with_knobs(_values(base, storyboard, scene, seed))
+            cell_workflow = base.with_knobs(
+                # A single scene that is out of range fails by itself, later (law 2).
+                _values(base, storyboard, scene, seed),
+                ranges=False,
+            )
         except WorkflowError as error:
             raise WorkflowError(f"scene {scene.id!r}: {error}") from error
         values = {name: knob.value for name, knob in cell_workflow.knobs.items()}
+        files = _files(cell_workflow.graph, storyboard.knobs_of(scene))
         prompt = values.pop("positive", storyboard.prompt_of(scene))
         cells.append(
             Cell(
@@ -94,11 +100,14 @@ def make_cells(
                 prompt=prompt,
                 negative=values.pop("negative", ""),
                 seed=values.pop("seed", seed if scene.seed is None else scene.seed),
-                knobs={**storyboard.knobs_of(scene), **values},
+                knobs={**_named(storyboard.knobs_of(scene)), **values},
                 graph=cell_workflow.graph,
                 key=key_of(
-                    canonicaliser.canonical(cell_workflow.graph), kind=kind, inputs=inputs or {}
+                    canonicaliser.canonical(cell_workflow.graph),
+                    kind=kind,
+                    inputs={file.name: file.sha256 for file in files},
                 ),
+                inputs=files,
             )
         )
     return tuple(cells)
@@ -121,6 +130,21 @@ def _values(workflow: Workflow, storyboard: Storyboard, scene: Scene, seed: int)
     elif scene.seed is not None:
         raise _no_place("seed", "seed")
     return {**values, **scene.knobs}
+
+
+def _files(graph: Mapping[str, Any], knobs: Mapping[str, Any]) -> tuple[InputFile, ...]:
+    """Return the input files that a graph names."""
+    given = {file.name: file for file in knobs.values() if isinstance(file, InputFile)}
+    if not given:
+        return ()
+    values = (value for node in graph.values() for value in node["inputs"].values())
+    named = dict.fromkeys(v for v in values if isinstance(v, str) and v in given)
+    return tuple(given[name] for name in named)
+
+
+def _named(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return knob values as the graph has them: of an input file its name."""
+    return {name: v.name if isinstance(v, InputFile) else v for name, v in knobs.items()}
 
 
 def _takes_text(workflow: Workflow) -> bool:

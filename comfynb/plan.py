@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from comfynb.cells import RANDOM_SEEDS, Cell, make_cells
+from comfynb.errors import SceneError, WorkflowError
+from comfynb.inputs import InputFile, local_file
 from comfynb.keyframes import EMPTY
-from comfynb.scenes import Storyboard
+from comfynb.scenes import Scene, Storyboard
 from comfynb.workflows import Workflow
 
 
@@ -43,6 +45,7 @@ class Plan:
             SceneError: A scene asks for something impossible.
             WorkflowError: The workflow cannot take what a scene gives.
         """
+        storyboard = with_local_files(storyboard, workflow)
         if storyboard.seed == "random":
             # Drawn before the cells, so that settling the checkpoint later keeps it.
             storyboard = replace(storyboard, seed=secrets.randbelow(RANDOM_SEEDS))
@@ -76,3 +79,49 @@ class Plan:
     def only(self, indices: Collection[int]) -> Plan:
         """Return this plan with some of its cells; their indices stay."""
         return replace(self, cells=tuple(c for c in self.cells if c.index in indices))
+
+
+def with_local_files(storyboard: Storyboard, workflow: Workflow) -> Storyboard:
+    """Return a storyboard in which the paths of local files have become those files.
+
+    Only texts for knobs that take an upload are looked at. One that is no local file stays the
+    name of a file on the server.
+
+    Raises:
+        SceneError: A text can only be a path, and there is no such file or it cannot be used;
+            names the scene.
+    """
+    files: dict[str, InputFile | None] = {}
+    uploads: dict[str, bool] = {}
+
+    def is_upload(name: str) -> bool:
+        if name not in uploads:
+            try:
+                uploads[name] = workflow.knob(name).upload is not None
+            except WorkflowError:  # make_cells says what is wrong with it
+                uploads[name] = False
+        return uploads[name]
+
+    def with_files(owner: Scene | Storyboard, row: str | None) -> dict[str, InputFile]:
+        found = {}
+        for name, value in owner.knobs.items():
+            if isinstance(value, str) and is_upload(name):
+                try:
+                    if value not in files:
+                        files[value] = local_file(value)
+                except SceneError as error:
+                    problem = f"the knob {name!r}: {error.problem}"
+                    raise SceneError(problem, row=row, hint=error.hint) from error.__cause__
+                if (file := files[value]) is not None:
+                    found[name] = file
+        return found
+
+    shared = with_files(storyboard, None)
+    own = [with_files(scene, f"scene {scene.id!r}") for scene in storyboard]
+    if not shared and not any(own):
+        return storyboard
+    scenes = tuple(
+        replace(scene, knobs={**scene.knobs, **found}) if found else scene
+        for scene, found in zip(storyboard, own, strict=True)
+    )
+    return replace(storyboard, scenes=scenes, knobs={**storyboard.knobs, **shared})

@@ -6,6 +6,7 @@ import logging
 import platform
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from comfynb._version import __version__
@@ -67,8 +68,23 @@ class Results:
             },
         )
 
+    def keep_inputs(self, plan: Plan) -> None:
+        """Make the files that the cells start from durable; blocks, in a worker.
+
+        Raises:
+            LogWriteError: One could not be made durable.
+        """
+        for file in dict.fromkeys(file for cell in plan.cells for file in cell.inputs):
+            if file.data is not None:
+                self.store.add_input(file)
+
     def keep(
-        self, cell: Cell, prompt_id: str, outcome: Outcome, warned: list[str], begun: float
+        self,
+        cell: Cell,
+        prompt_id: str,
+        outcome: Outcome,
+        warned: Sequence[str],
+        begun: float | None = None,
     ) -> Keyframe:
         """Check what came and make the keyframe durable; blocks, in a worker.
 
@@ -77,7 +93,7 @@ class Results:
             prompt_id: Under which it was sent.
             outcome: What came.
             warned: What the server said meanwhile.
-            begun: When it was begun; seconds, monotonic.
+            begun: When it was begun; seconds, monotonic. None: by a session that died.
 
         Raises:
             LogWriteError: It could not be made durable.
@@ -111,7 +127,7 @@ class Results:
         if status == "done" and not outputs:
             hint = "retry asks the server again; if it repeats, look at the file it wrote"
             status, failure = "failed", Failure("bad_picture", "; ".join(warnings), hint=hint)
-        total_ms = (time.monotonic() - begun) * 1000
+        total_ms = None if begun is None else (time.monotonic() - begun) * 1000
         keyframe = replace(
             self.unmade(cell, status, failure),
             id=result_id(prompt_id),

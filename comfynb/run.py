@@ -37,6 +37,7 @@ from comfynb.errors import (
     NotComfyUIError,
     ServerGoneError,
     WorkerDeadError,
+    WorkflowCheckError,
 )
 from comfynb.keyframes import ENDED, Failure, Keyframe, Status
 from comfynb.lanes import Lane, Slot, Work
@@ -44,7 +45,10 @@ from comfynb.log import Store
 from comfynb.making import making
 from comfynb.plan import Plan
 from comfynb.results import Results, shared
+from comfynb.server_types import ServerTypes, invalid, place
 from comfynb.states import Changes, Snapshot, States
+from comfynb.uploading import uploaded
+from comfynb.workflows import Report
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +97,7 @@ class Run:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._joins: dict[int, asyncio.Task[None]] = {}
         self._results = Results(self.id, store, lane.label)
+        self._types = ServerTypes(lane, store)
         self._open = {cell.index for cell in plan.cells}
         self._unwanted: set[int] = set()
         self._paused = self._feeding = False
@@ -243,7 +248,12 @@ class Run:
             if self._todo:
                 info = await self._lane.open()
                 self._results = replace(self._results, server_version=info.version)
+                report = await self._types.check(self._todo, of=len(self.plan.cells))
+                if report.shared:
+                    raise WorkflowCheckError(report)
+                await loop.in_worker(self._results.keep_inputs, self.plan)
                 await loop.in_worker(self._store.add_run, self._results.record(self.plan))
+                await self._refuse(report)
                 self._feeding = True
                 self._lane.add(self)
                 await self._all_ended.wait()
@@ -277,6 +287,16 @@ class Run:
                 self._give(cell, self._results.unmade(cell, "cancelled", _CANCELLED))
             else:
                 self._todo.append(cell)
+
+    async def _refuse(self, report: Report) -> None:
+        """Fail the cells that their server is certain to refuse; the others go on."""
+        bad = {cell.index: report.of(place(cell)) for cell in self._todo} if report.errors else {}
+        refused = [cell for cell in self._todo if any(p.is_error for p in bad.get(cell.index, ()))]
+        self._todo = deque(cell for cell in self._todo if cell not in refused)
+        made = [self._results.unmade(c, "failed", invalid(bad[c.index])) for c in refused]
+        made = await loop.in_worker(self._results.keep_failures, made)
+        for cell, keyframe in zip(refused, made, strict=True):
+            self._give(cell, keyframe)
 
     # -- one cell
 
@@ -356,6 +376,7 @@ class Run:
         prompt_id = str(uuid.uuid4())
         warned: list[str] = []
         begun = time.monotonic()
+        graph = await uploaded(cell, self._lane.backend, self._store)
         await loop.in_worker(
             self._store.add_submitted,
             prompt_id=prompt_id,
@@ -370,7 +391,7 @@ class Run:
         self._sent[prompt_id] = cell.index
         try:
             outcome = await self._lane.backend.render(
-                prompt_id, cell.graph, lambda event: self._hear(cell, slot, warned, event)
+                prompt_id, graph, lambda event: self._hear(cell, slot, warned, event)
             )
         finally:
             self._sent.pop(prompt_id, None)
@@ -408,7 +429,8 @@ class Run:
             self._all_ended.set()
         if keyframe.status == "done":
             for output in keyframe.outputs:
-                loop.later(_make_thumbnail, self._store, output.sha256)
+                if output.is_picture:
+                    loop.later(_make_thumbnail, self._store, output.sha256)
 
     async def _give_up(self, cell: Cell, failure: Failure) -> None:
         """Nothing more can be made: this cell and all that wait fail at once."""
@@ -476,6 +498,8 @@ _KINDS: Mapping[type[ComfynbError], tuple[str, str]] = {
 
 
 def _failure(error: ComfynbError) -> Failure:
+    if isinstance(error, WorkflowCheckError):
+        return invalid(error.problems)
     kind, hint = _KINDS.get(type(error), ("not_started", ""))
     return Failure(kind, str(error), hint=hint)
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comfynb.errors import SceneError
+from comfynb.inputs import InputFile, as_input
 from comfynb.storyboard_files import KNOB_TYPES
 from comfynb.values import (
     MAX_SEED,
@@ -165,6 +166,11 @@ def check_knobs(knobs: Any) -> dict[str, Any]:
     return {_checked_name(name): _checked_knob(name, value) for name, value in knobs.items()}
 
 
+def plain_knobs(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return knob values as JSON has them: of an input file its name and sha256."""
+    return {name: dict(v) if isinstance(v, InputFile) else v for name, v in knobs.items()}
+
+
 def _checked_name(name: Any) -> str:
     if not isinstance(name, str) or not name:
         raise SceneError(
@@ -179,6 +185,13 @@ def _checked_name(name: Any) -> str:
 
 def _checked_knob(name: str, value: Any) -> Any:
     value, wanted = native(value), KNOB_TYPES.get(name, object)
+    if name == "image" or wanted is object:
+        try:
+            file = as_input(value)
+        except SceneError as error:
+            raise SceneError(f"the knob {name!r}: {error.problem}", hint=error.hint) from None
+        if file is not None:
+            return file
     expected, fits = {
         int: ("a whole number", as_whole(value) is not None),
         float: ("a number", is_number(value)),

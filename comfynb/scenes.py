@@ -25,6 +25,7 @@ from comfynb.scene_input import (
     check_seed,
     check_text,
     frame_rows,
+    plain_knobs,
     split_row,
     suggest,
 )
@@ -48,7 +49,9 @@ class Scene:
         title: What to call it in grids; "" means the id.
         negative: What is not to be seen.
         seed: 0 to 2**64 - 1, or None for the storyboard's.
-        knobs: Values for this scene alone, by knob name: texts, numbers, true or false.
+        knobs: Values for this scene alone, by knob name: texts, numbers, true or false; for
+            knobs such as `image` also a path, bytes, a PIL image, an array (height, width, 3 or
+            4; uint8, or floats from 0 to 1) or a keyframe, kept as an `InputFile`.
         notes: For people; never sent anywhere.
 
     Raises:
@@ -86,7 +89,7 @@ class Scene:
             "prompt": self.prompt,
             "negative": self.negative,
             "seed": self.seed,
-            "knobs": dict(self.knobs),
+            "knobs": plain_knobs(self.knobs),
             "notes": self.notes,
         }
         return {name: value for name, value in data.items() if value not in (None, "", {})}
@@ -196,7 +199,7 @@ class Storyboard:
             "style": self.style,
             "negative": self.negative,
             "seed": self.seed or None,
-            "knobs": dict(self.knobs),
+            "knobs": plain_knobs(self.knobs),
             "scenes": [scene.to_dict() for scene in self.scenes],
         }
         return {name: value for name, value in data.items() if value not in (None, "", {})}

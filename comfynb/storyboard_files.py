@@ -292,8 +292,8 @@ def _serialise_csv(data: Mapping[str, Any], suffix: str, delimiter: str) -> str:
     for position, scene in enumerate(_scenes_alone(data, suffix), start=1):
         row = {**scene, **scene.get("knobs", {})}
         row.pop("knobs", None)
-        for name in row:
-            if name not in COLUMNS:
+        for name, value in row.items():
+            if name not in COLUMNS or isinstance(value, Mapping):
                 raise _no_place(f"the knob {name!r}", suffix, f"row {position}")
         rows.append(row)
     used = [name for name in COLUMNS if any(name in row for row in rows)]

@@ -115,13 +115,12 @@ class TestKeys:
     def test_inserting_a_scene_remakes_nothing(self):
         assert set(keys(["a", "b"])) < set(keys(["a", "new", "b"]))
 
-    def test_prompt_seed_knobs_checkpoint_kind_and_inputs_matter(self):
+    def test_prompt_seed_knobs_checkpoint_and_kind_matter(self):
         rows = ["a", "b", *({"prompt": "a", **more} for more in ({"seed": 1}, {"steps": 4}))]
         made = [
             *keys(rows),
             *keys("a", kind="comfyui"),
             *keys("a", checkpoint="tiny"),
-            *keys("a", inputs={"x.png": "0" * 64}),
         ]
         assert len(set(made)) == len(made)
 

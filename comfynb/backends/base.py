@@ -146,6 +146,8 @@ class Backend(ABC):
 
     label: str
     """Host and port, or "embedded engine"; never a token."""
+    billed: bool = False
+    """Whether each prompt costs money: then one that was lost is not sent again by itself."""
 
     @property
     def line(self) -> Line:
@@ -169,6 +171,36 @@ class Backend(ABC):
         """Return the names of the checkpoints that can be loaded, sorted."""
 
     @abstractmethod
+    async def object_info(self) -> Mapping[str, Any]:
+        """Return what it says of its node types: the answer to GET /object_info.
+
+        Nothing is started for this.
+
+        Raises:
+            BackendError: It does not answer, or with something else.
+        """
+
+    def shipped_object_info(self) -> Mapping[str, Any] | None:
+        """Return what is known of its node types without it; None: nothing."""
+        return None
+
+    @abstractmethod
+    async def upload(self, name: str, data: bytes, mime: str) -> str:
+        """Have an input file where graphs can name it; sent once for each content.
+
+        Args:
+            name: Made from the content: another content has another name.
+            data: The file.
+            mime: Its type, such as "image/png".
+
+        Returns:
+            What the graph must call it there.
+
+        Raises:
+            BackendError: It could not be sent.
+        """
+
+    @abstractmethod
     async def render(self, prompt_id: str, graph: Mapping[str, Any], listener: Listener) -> Outcome:
         """Run a graph and return its pictures.
 
@@ -182,6 +214,26 @@ class Backend(ABC):
 
         Raises:
             ServerGoneError: Not reachable again in time.
+        """
+
+    @abstractmethod
+    async def adopt(
+        self, prompt_id: str, graph: Mapping[str, Any], listener: Listener
+    ) -> Outcome | None:
+        """Finish a prompt that a session sent which has died, by asking.
+
+        Nothing can be heard of it: its messages go to a client id that died too.
+
+        Args:
+            prompt_id: As that session chose it.
+            graph: What it was; where the server still has the graph, that one counts.
+            listener: As for `render`.
+
+        Returns:
+            None where the server does not know the prompt.
+
+        Raises:
+            BackendError: The server cannot be asked, or went away meanwhile.
         """
 
     @abstractmethod

@@ -94,12 +94,32 @@ class EmbeddedBackend(Backend):
     async def checkpoints(self) -> Sequence[str]:  # noqa: D102
         return [CHECKPOINT]
 
+    async def object_info(self) -> Mapping[str, Any]:  # noqa: D102
+        if self._server is None or not self._alive():
+            return self.shipped_object_info()
+        return await self._server.object_info()  # knows its input files too
+
+    def shipped_object_info(self) -> Mapping[str, Any]:  # noqa: D102
+        # Written by the engine itself, and a test holds it against the engine's answer.
+        file = resources.files("comfynb.backends") / "embedded_nodes.json"
+        return dict(json.loads(file.read_text("utf-8")))
+
+    async def upload(self, name: str, data: bytes, mime: str) -> str:  # noqa: D102
+        if self._server is None:
+            raise ServerGoneError("the embedded engine was closed", server=LABEL)
+        return await self._server.upload(name, data, mime)
+
     async def render(  # noqa: D102
         self, prompt_id: str, graph: Mapping[str, Any], listener: Listener
     ) -> Outcome:
         if self._server is None:
             raise ServerGoneError("the embedded engine was closed", server=LABEL)
         return await self._server.render(prompt_id, graph, listener)
+
+    async def adopt(  # noqa: D102
+        self, prompt_id: str, graph: Mapping[str, Any], listener: Listener
+    ) -> Outcome | None:
+        return None  # an engine ends with the process that sent it prompts; this is another one
 
     async def cancel(self, prompt_ids: Sequence[str]) -> None:  # noqa: D102
         if self._server is not None and self._alive():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from comfynb.inputs import InputFile
 from comfynb.keyframes import Keyframe, Pictures
 from comfynb.log.records import RunRecord, SubmittedRecord
 
@@ -19,6 +20,16 @@ class Store(Pictures, Protocol):
 
     def add_run(self, run: RunRecord) -> None:
         """Keep what a run is about to make; durable on return.
+
+        Raises:
+            LogWriteError: It could not be made durable.
+            ClosedError: The store was closed.
+        """
+
+    def add_input(self, file: InputFile) -> None:
+        """Keep the bytes of a file that a prompt starts from; durable on return.
+
+        `read` gives them back by their sha256. A later process uploads them again.
 
         Raises:
             LogWriteError: It could not be made durable.
@@ -81,6 +92,21 @@ class Store(Pictures, Protocol):
         Raises:
             LogError: The picture is not there, cannot be decoded, or is too large to decode.
         """
+
+    def keep_object_info(self, server: str, object_info: Mapping[str, Any]) -> None:
+        """Keep what a server said of its node types, in place of what it said before.
+
+        Args:
+            server: Its label.
+            object_info: What it answered to GET /object_info.
+
+        Raises:
+            LogWriteError: It could not be written.
+            ClosedError: The store was closed.
+        """
+
+    def object_info(self, server: str) -> Mapping[str, Any] | None:
+        """Return what a server last said of its node types, or None."""
 
     def close(self) -> None:
         """Refuse further writing; what was written stays readable. Safe to call twice."""

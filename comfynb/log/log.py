@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comfynb.errors import ClosedError, LogError, LogWriteError, SceneError
-from comfynb.keyframes import Keyframe, Status
+from comfynb.inputs import InputFile
+from comfynb.keyframes import Keyframe, Output, Status
 from comfynb.log import folder as files
-from comfynb.log import records
+from comfynb.log import records, servers
 from comfynb.log.base import Store
 from comfynb.log.blobs import Blobs, is_sha256
 from comfynb.log.peek import may_have
@@ -120,6 +121,18 @@ class Log(Store):
         """
         self._append(records.run_row(run, session=self._segment.session), what="the run")
 
+    def add_input(self, file: InputFile) -> None:
+        """Keep the bytes of a file that a prompt starts from; durable on return.
+
+        Raises:
+            LogWriteError: It could not be made durable.
+            ClosedError: The log was closed.
+        """
+        assert file.data is not None
+        described = Output("", 0, file.sha256, file.mime, len(file.data))
+        put = functools.partial(self._blobs.put, file.data, described)
+        self._write(put, what=f"the input {file.name}")
+
     def add_submitted(self, *, prompt_id: str, run: str, key: str, scene: str, server: str) -> None:
         """Note that a prompt is about to be sent; survives this process, not a power cut.
 
@@ -152,6 +165,22 @@ class Log(Store):
         row = records.keyframe_row(keyframe, session=self._segment.session)
         self._append(row, what=f"the row of {keyframe.scene.id}")
         return dataclasses.replace(keyframe, pictures=self)
+
+    def keep_object_info(self, server: str, object_info: Mapping[str, Any]) -> None:
+        """Keep what a server said of its node types, in place of what it said before.
+
+        Raises:
+            LogWriteError: It could not be written.
+            ClosedError: The log was closed.
+        """
+        self._write(
+            lambda: servers.keep(self.folder, server, object_info),
+            what=f"the node types of {server}",
+        )
+
+    def object_info(self, server: str) -> Mapping[str, Any] | None:
+        """Return what a server last said of its node types, or None."""
+        return servers.find(self.folder, server)
 
     def close(self) -> None:
         """Refuse further appending; what was written stays readable. Safe to call twice.

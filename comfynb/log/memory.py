@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from comfynb.errors import ClosedError, LogError
+from comfynb.inputs import InputFile
 from comfynb.keyframes import Keyframe
 from comfynb.log.base import Store
 from comfynb.log.log import check_images
@@ -23,6 +25,7 @@ class MemoryStore(Store):
         self._done: dict[str, Keyframe] = {}  # the latest, by key
         self._pictures: dict[str, bytes] = {}
         self._thumbnails: dict[str, bytes] = {}
+        self._object_infos: dict[str, Mapping[str, Any]] = {}
 
     def __repr__(self) -> str:
         return f"MemoryStore({len(self._done)} keyframes, {len(self._pictures)} pictures)"
@@ -30,6 +33,13 @@ class MemoryStore(Store):
     def add_run(self, run: RunRecord) -> None:  # noqa: ARG002 - as in Store
         """Take note of a run; nothing can be asked of it later."""
         self._check_open()
+
+    def add_input(self, file: InputFile) -> None:
+        """Keep the bytes of a file that a prompt starts from."""
+        self._check_open()
+        assert file.data is not None
+        with self._lock:
+            self._pictures[file.sha256] = file.data
 
     def add_submitted(
         self,
@@ -93,6 +103,15 @@ class MemoryStore(Store):
         if sha256 not in self._thumbnails:
             self._thumbnails[sha256] = thumbnails.make(self.read(sha256))
         return self._thumbnails[sha256]
+
+    def keep_object_info(self, server: str, object_info: Mapping[str, Any]) -> None:
+        """Keep what a server said of its node types."""
+        self._check_open()
+        self._object_infos[server] = object_info
+
+    def object_info(self, server: str) -> Mapping[str, Any] | None:
+        """Return what a server last said of its node types, or None."""
+        return self._object_infos.get(server)
 
     def close(self) -> None:
         """Refuse further adding; what is there stays readable."""

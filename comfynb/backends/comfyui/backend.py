@@ -24,6 +24,7 @@ from comfynb.backends.comfyui.address import Address
 from comfynb.backends.comfyui.http import Http, NotSentError, node_errors
 from comfynb.backends.comfyui.prompt import FileRef, Prompt
 from comfynb.backends.comfyui.socket import Connection, probe
+from comfynb.backends.comfyui.uploads import Uploads
 from comfynb.errors import (
     BackendError,
     NotComfyUIError,
@@ -88,6 +89,7 @@ class ComfyUIBackend(Backend):
             on_reconnected=self._hurry,
             on_gone=self._give_up,
         )
+        self._uploads = Uploads(self._http, self._connection.ready)
         self._prompts: dict[str, Prompt] = {}
         self._unwanted: set[str] = set()  # cancelled, and not seen gone from the server yet
         self._swept_at = 0.0
@@ -119,6 +121,18 @@ class ComfyUIBackend(Backend):
         names = await self._http.get_json("/models/checkpoints")
         return sorted(str(name) for name in names) if isinstance(names, list) else []
 
+    async def object_info(self) -> Mapping[str, Any]:  # noqa: D102
+        if self._connection.state == "reconnecting":
+            await self._connection.ready()
+        answer = await self._http.get_json("/object_info")
+        if not isinstance(answer, dict):
+            text = f"{self.label} answered /object_info with a {type(answer).__name__}"
+            raise ServerError(text, server=self.label)
+        return answer
+
+    async def upload(self, name: str, data: bytes, mime: str) -> str:  # noqa: D102
+        return await self._uploads.put(name, data, mime)
+
     async def render(  # noqa: D102
         self, prompt_id: str, graph: Mapping[str, Any], listener: Listener
     ) -> Outcome:
@@ -138,6 +152,23 @@ class ComfyUIBackend(Backend):
             # Still followed until it leaves the worker, so that the next one waits for its slot.
             if not prompt.done.is_set() or prompt.released:
                 self._forget(prompt)
+            await prompt.drop_fetches()
+
+    async def adopt(  # noqa: D102
+        self, prompt_id: str, graph: Mapping[str, Any], listener: Listener
+    ) -> Outcome | None:
+        there = await self._look_for(prompt_id)
+        if there is None:
+            return None
+        prompt = Prompt(prompt_id, there or graph, listener, self._fetch)
+        prompt.adopt()
+        self._prompts[prompt.id] = prompt
+        self._hurry()
+        try:
+            await prompt.done.wait()
+            return await prompt.outcome()
+        finally:
+            self._forget(prompt)
             await prompt.drop_fetches()
 
     async def cancel(self, prompt_ids: Sequence[str]) -> None:  # noqa: D102
@@ -174,6 +205,7 @@ class ComfyUIBackend(Backend):
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
             self._watch = None
+        await self._uploads.aclose()
         await self._connection.aclose()
         self._settle_all(ServerGoneError(f"{self.label} was closed", server=self.label))
         await self._http.aclose()
@@ -184,6 +216,7 @@ class ComfyUIBackend(Backend):
         """POST the prompt; when it is unclear whether it arrived, ask."""
         body = {"prompt": graph, "prompt_id": prompt.id}
         await self._connection.ready()
+        mended = False
         while not prompt.done.is_set():  # it may be cancelled while it waits
             prompt.send(self._connection.epoch)
             try:
@@ -191,6 +224,10 @@ class ComfyUIBackend(Backend):
                     {**body, "client_id": self._connection.client_id}
                 )
                 break
+            except PromptRejectedError as exc:
+                if mended or not await self._uploads.mend(str(exc)):
+                    raise
+                mended, prompt.sent = True, False
             except NotSentError:
                 prompt.sent = False
                 await asyncio.sleep(FIRST_ASK_SECONDS)
@@ -393,6 +430,36 @@ class ComfyUIBackend(Backend):
                 await self._http.post("/interrupt", {"prompt_id": prompt_id})
         return prompt_ids & (running | pending)
 
+    async def _look_for(self, prompt_id: str) -> Mapping[str, Any] | None:
+        """Return the graph of a prompt as the server has it; {} where it does not say.
+
+        Returns:
+            None where the server has denied the prompt for so long that its POST, which a process
+            may have begun just before it was killed, cannot be on its way any more.
+        """
+        tries, delay = 0, FIRST_ASK_SECONDS
+        denied_since = math.inf
+        while True:
+            await self._connection.ready()
+            try:
+                answer = await self._http.get_json("/queue")
+                items = [*_items(answer, "queue_running"), *_items(answer, "queue_pending")]
+                item = next((item for item in items if item[1] == prompt_id), None)
+                if item is None and (entry := await self._history(prompt_id)) is not None:
+                    item = entry.get("prompt") or []
+                if item is not None:
+                    return _graph(item)
+            except (ServerUnreachableError, ServerError):
+                tries += 1
+                if tries == FETCH_TRIES:
+                    raise
+            else:
+                denied_since = min(denied_since, time.monotonic())
+                if time.monotonic() - denied_since >= ABSENT_SECONDS:
+                    return None
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, LAST_ASK_SECONDS)
+
     async def _queue(self) -> tuple[set[str], set[str]]:
         """Ids of what runs and what waits."""
         answer = await self._http.get_json("/queue")
@@ -404,13 +471,25 @@ class ComfyUIBackend(Backend):
         return entry if isinstance(entry, dict) else None
 
 
-def _ids(answer: object, key: str) -> set[str]:
+def _items(answer: object, key: str) -> list[list[Any]]:
+    """Return what an answer to /queue lists: [number, prompt id, graph, extra data, outputs]."""
     items = answer.get(key) if isinstance(answer, dict) else None
-    return {
-        str(item[1])
+    return [
+        item
         for item in (items if isinstance(items, list) else ())
         if isinstance(item, list) and len(item) > 1
-    }
+    ]
+
+
+def _ids(answer: object, key: str) -> set[str]:
+    return {str(item[1]) for item in _items(answer, key)}
+
+
+def _graph(item: object) -> Mapping[str, Any]:
+    """Return the graph of an item of /queue, or of a history entry's `prompt`."""
+    graph = item[2] if isinstance(item, list) and len(item) > 2 else None
+    sound = isinstance(graph, dict) and all(isinstance(node, dict) for node in graph.values())
+    return graph if isinstance(graph, dict) and sound else {}
 
 
 def _rejected(error: PromptRejectedError) -> Failure:

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from comfynb import loop
 from comfynb.backends.comfyui import tls
 from comfynb.backends.comfyui.address import Address
 from comfynb.backends.comfyui.cookies import Cookies
@@ -35,6 +36,12 @@ MAX_REDIRECTS = 5
 
 WAYS = "connect(..., token=...), auth=..., headers=... or cookies=..."
 """What a user may give to get in."""
+
+UPLOAD = "/upload/image"
+"""Where any input file goes, sounds and videos too."""
+
+_LARGE = 200_000
+"""Bytes of JSON that take the loop too long: 1 MB takes about 10 ms (measured)."""
 
 _SHOWN = 300
 """Characters of a server's text that we quote."""
@@ -100,6 +107,8 @@ class Http:
             data = await self._request("GET", path, params=params)
         except BrokenLineError:  # most often a kept connection that the server had closed
             data = await self._request("GET", path, params=params)
+        if len(data) > _LARGE:
+            return await loop.in_worker(self._parse, path, data)
         return self._parse(path, data)
 
     async def get_bytes(self, path: str, params: Mapping[str, str]) -> bytes:
@@ -127,6 +136,26 @@ class Http:
             )
         return answer
 
+    async def upload(self, name: str, data: bytes, mime: str) -> str:
+        """POST a file to the server's input folder and return what the server calls it.
+
+        Raises:
+            ServerUnreachableError: It may or may not have arrived; sending again is safe.
+            ServerError: The server did not take it: too large, or no place for it.
+        """
+        # httpx writes names as raw UTF-8, as ComfyUI wants them.
+        form = httpx.Request(
+            "POST", self._address.url, data={"type": "input"}, files={"image": (name, data, mime)}
+        )
+        content = form.read(), form.headers["Content-Type"]
+        answer = self._parse(UPLOAD, await self._request("POST", UPLOAD, content=content))
+        given = answer.get("name") if isinstance(answer, dict) else None
+        if not isinstance(given, str) or not given:
+            text = f"{self._address.label} took {name} and did not say what it calls it"
+            raise ServerError(text, server=self._address.label)
+        subfolder = answer.get("subfolder")
+        return f"{subfolder}/{given}" if isinstance(subfolder, str) and subfolder else given
+
     async def _request(
         self,
         method: str,
@@ -134,18 +163,22 @@ class Http:
         *,
         params: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
+        content: tuple[bytes, str] | None = None,
     ) -> bytes:
-        content = None if body is None else json.dumps(body).encode()
-        headers = None if body is None else {"Content-Type": "application/json"}
+        if body is not None:
+            content = json.dumps(body).encode(), "application/json"
+        data, headers = None, None
+        if content is not None:
+            data, headers = content[0], {"Content-Type": content[1]}
         url = self._url(path, params or {})
         for _ in range(MAX_REDIRECTS + 1):
-            response, data = await self._exchange(method, path, url, content, headers)
+            response, answer = await self._exchange(method, path, url, data, headers)
             target = self._redirect(method, path, url, response)
             if target is None:
                 break
             url = target
-        self._judge(method, path, response.status_code, data)
-        return data
+        self._judge(method, path, response.status_code, answer)
+        return answer
 
     def _url(self, path: str, params: Mapping[str, str]) -> httpx.URL:
         try:
