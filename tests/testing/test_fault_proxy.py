@@ -477,11 +477,11 @@ async def test_half_open_is_silent_for_both_sides_and_answers_no_ping(proxy, ups
         await submit(http)
         before = KINDS.index("executed")
         assert await receive(ws, before) == KINDS[:before]
+        await until(lambda: fault.applied)
         pong = await ws.ping()
         await ws.send("nobody hears this")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(pong, 0.2)
-        fault.wait(0)
         ws.transport.abort()
     # The server still believes in the old socket; a new one is fine.
     async with listening(proxy) as ws:
