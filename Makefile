@@ -31,8 +31,9 @@ format: $(VENV)/.ready-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Two files at a time; a file's tests share their server and stay together.
 test: $(VENV)/.ready-test
-	$(BIN)/pytest -m "not long and not comfyui" $(ARGS)
+	$(BIN)/pytest -m "not long and not comfyui" -n 2 --dist loadfile $(ARGS)
 	$(BIN)/pytest --nbval-lax notebooks
 
 # A real ComfyUI, from PyPI, for tests only: tests/real_comfyui/README.md.
