@@ -73,11 +73,14 @@ class Store(Pictures, Protocol):
         Keys without a keyframe, or with one whose pictures are gone, are left out.
         """
 
-    def orphans(self, run: str | None = None) -> list[SubmittedRecord]:
+    def orphans(
+        self, run: str | None = None, *, keys: Collection[str] | None = None
+    ) -> list[SubmittedRecord]:
         """Return the prompts of sessions that have died, of which no keyframe is here.
 
         Args:
             run: Id of a run; None: of all.
+            keys: Content keys of the cells they were sent for; None: all.
 
         Returns:
             In the order in which they were sent.

@@ -284,7 +284,9 @@ class Log(Store):
                 runs.append(records.run_of(row))
         return runs
 
-    def orphans(self, run: str | None = None) -> list[SubmittedRecord]:
+    def orphans(
+        self, run: str | None = None, *, keys: Collection[str] | None = None
+    ) -> list[SubmittedRecord]:
         """Return the prompts of sessions that have died, of which no keyframe is here.
 
         A session lives as long as its log is open, in this process or another of this machine.
@@ -292,6 +294,7 @@ class Log(Store):
 
         Args:
             run: Id of a run; None: of all.
+            keys: Content keys of the cells they were sent for; None: all.
 
         Returns:
             In the order in which they were sent.
@@ -299,9 +302,12 @@ class Log(Store):
         Raises:
             LogError: The log cannot be read.
         """
+        if keys is not None and not may_have(self.folder, keys):
+            return []
         from comfynb.log.orphans import find  # noqa: PLC0415 - DuckDB takes 0.1 s
 
-        return find(self._reader, run)
+        found = find(self._reader, run)
+        return found if keys is None else [record for record in found if record.key in keys]
 
     # Frames
 

@@ -73,7 +73,12 @@ class MemoryStore(Store):
             found = {key: self._done[key] for key in keys if key in self._done}
         return {key: dataclasses.replace(k, status="cached") for key, k in found.items()}
 
-    def orphans(self, run: str | None = None) -> list[SubmittedRecord]:  # noqa: ARG002
+    def orphans(
+        self,
+        run: str | None = None,  # noqa: ARG002
+        *,
+        keys: Collection[str] | None = None,  # noqa: ARG002
+    ) -> list[SubmittedRecord]:
         """Return none: what is in memory dies with its session."""
         return []
 

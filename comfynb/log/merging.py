@@ -61,12 +61,18 @@ def merge(root: Path, connection: DuckDBPyConnection, *, force: bool = False) ->
     Raises:
         OSError, duckdb.Error: A merge could not be written; everything stays as it is.
     """
+    _remove_litter(root / "seg")
+    least = 2 if force else FILES + 1
+    listing = list_segments(root)
+    if len(listing.sealed) < least and not listing.replaced:
+        return 0
     with _lock(root / "seg") as alone:
         if alone is False or (alone is None and not force):
             return 0
-        _tidy(root, connection)
+        for path in _certainly_replaced(list_segments(root), connection):
+            path.unlink(missing_ok=True)
         merged = 0
-        for paths in _groups(root, connection, least=2 if force else FILES + 1):
+        for paths in _groups(root, connection, least):
             _merge(paths, connection)
             merged += len(paths)
         return merged
@@ -106,7 +112,7 @@ def _query(paths: list[Path], connection: DuckDBPyConnection) -> str:
     )
 
 
-def _groups(root: Path, connection: DuckDBPyConnection, *, least: int) -> Iterator[list[Path]]:
+def _groups(root: Path, connection: DuckDBPyConnection, least: int) -> Iterator[list[Path]]:
     """Give the files that shall become one, oldest first."""
     sealed = list_segments(root).sealed
     if len(sealed) < least:
@@ -133,11 +139,8 @@ def _groups(root: Path, connection: DuckDBPyConnection, *, least: int) -> Iterat
         yield group
 
 
-def _tidy(root: Path, connection: DuckDBPyConnection) -> None:
-    """Remove what a whole file has taken the place of, and temporary files of the dead."""
-    segments = root / "seg"
-    for path in _certainly_replaced(list_segments(root), connection):
-        path.unlink(missing_ok=True)
+def _remove_litter(segments: Path) -> None:
+    """Remove what processes that were killed left half written."""
     now = time.time()
     for entry in os.scandir(segments):
         with contextlib.suppress(FileNotFoundError):

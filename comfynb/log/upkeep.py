@@ -1,16 +1,19 @@
 """Sealing, adopting and merging beside the appending, in a thread of their own.
 
 Appending only says that there may be something to do. A thread then does it and ends; it takes
-none of the locks that an append waits for. What goes wrong here (a full disk, a folder that was
+none of the locks that an append waits for for longer than a moment, and lets the first pictures
+of a session come first. What goes wrong here (a full disk, a folder that was
 removed) loses nothing and stops nobody: the segment stays as it is, and the next one tries again.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +31,9 @@ SEAL_ROWS = 1000
 WORTH_ROWS = 100
 """A segment that is closed with fewer rows is left to the next who opens the log: JSON lines are
 read as quickly, and closing should not take the time to load DuckDB."""
+
+FIRST_DELAY = 3.0
+"""Seconds for which what others left behind waits after the first append."""
 
 
 class Upkeep:
@@ -49,13 +55,13 @@ class Upkeep:
         self._thread: threading.Thread | None = None
         self._connection: DuckDBPyConnection | None = None
         self._wanted = False
-        self._stopped = False
+        self._stopped = threading.Event()
 
     def opened(self) -> None:
         """Look after what others left behind; called before the first append."""
         listing = list_segments(self.root)
         if listing.active or listing.replaced or len(listing.sealed) > 1:
-            self._wake()
+            self._wake(FIRST_DELAY)
 
     def appended(self) -> None:
         """Seal the segment if it has grown long; called after each append."""
@@ -64,56 +70,74 @@ class Upkeep:
 
     def close(self) -> None:
         """Stop, and seal the segment; blocks, a merge is broken off. Safe to call twice."""
-        self._notice_fork()
-        with self._lock:
-            self._stopped = True
-            thread, connection = self._thread, self._connection
-        if connection is not None:
-            connection.interrupt()
-        if thread is not None:
-            thread.join()
+        self._stop()
         rows = self.segment.rows
         retired = self.segment.retire()
         if retired is not None:
             self._end(retired, worth=rows >= WORTH_ROWS)
 
-    def _wake(self) -> None:
+    def _stop(self) -> None:
+        self._notice_fork()
+        self._stopped.set()
+        with self._lock:
+            thread = self._thread
+            if self._connection is not None:
+                self._connection.interrupt()
+        if thread is not None:
+            thread.join()
+
+    def _wake(self, delay: float = 0.0) -> None:
         self._notice_fork()
         with self._lock:
             self._wanted = True
-            if self._thread is None and not self._stopped:
+            if self._thread is None and not self._stopped.is_set():
                 self._thread = threading.Thread(
-                    target=self._work, name="comfynb-log-upkeep", daemon=True
+                    target=self._work, args=(delay,), name="comfynb-log-upkeep", daemon=True
                 )
+                atexit.register(self._stop)  # DuckDB must not be at work while Python ends
                 self._thread.start()
 
     def _notice_fork(self) -> None:
         if self._pid != os.getpid():  # a child has no thread, and perhaps a lock nobody releases
             self._begin()
 
-    def _work(self) -> None:
+    def _work(self, delay: float) -> None:
+        try:
+            if not self._stopped.wait(delay):
+                self._tidy_up()
+        finally:
+            atexit.unregister(self._stop)
+
+    def _tidy_up(self) -> None:
         from comfynb.log import merging, sealing  # noqa: PLC0415 - DuckDB takes 0.1 s
 
         while True:
             with self._lock:
-                if not self._wanted or self._stopped:
+                if not self._wanted or self._stopped.is_set():
                     self._thread = None
                     return
                 self._wanted = False
             try:
-                with sealing.database() as connection:
-                    self._connection = connection
+                with sealing.database() as connection, self._interruptible(connection):
                     if self.segment.rows >= SEAL_ROWS:
                         retired = self.segment.roll()
                         if retired is not None:
                             self._end(retired, worth=True)
-                    if not self._stopped:
+                    if not self._stopped.is_set():
                         sealing.adopt(self.root / "seg", connection)
-                    if not self._stopped:
+                    if not self._stopped.is_set():
                         merging.merge(self.root, connection)
             except Exception as exc:  # noqa: BLE001 - the top of a thread
                 self._report(exc)
-            finally:
+
+    @contextlib.contextmanager
+    def _interruptible(self, connection: DuckDBPyConnection) -> Iterator[None]:
+        with self._lock:
+            self._connection = connection
+        try:
+            yield
+        finally:
+            with self._lock:
                 self._connection = None
 
     def _end(self, retired: Segment, *, worth: bool) -> None:
@@ -135,5 +159,5 @@ class Upkeep:
 
     def _report(self, exc: Exception) -> None:
         with contextlib.suppress(OSError):
-            if not self._stopped and (self.root / "seg").is_dir():
+            if not self._stopped.is_set() and (self.root / "seg").is_dir():
                 logger.warning("the log at %s could not be tidied up: %s", self.root, exc)

@@ -3,8 +3,11 @@
 import hashlib
 import io
 import os
+import subprocess
+import sys
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -13,6 +16,7 @@ from comfynb.keyframes import Keyframe, Output, Timings
 from comfynb.log import Log, MemoryStore
 from comfynb.scenes import Scene
 
+WRITER = Path(__file__).with_name("writer.py")
 NOON = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
 
 
@@ -69,6 +73,23 @@ def log(tmp_path):
     with_log = Log(tmp_path / "log")
     yield with_log
     with_log.close()
+
+
+@pytest.fixture
+def start_writer():
+    """Start a process that appends: `start_writer(folder, name, count=None)`; see writer.py."""
+    processes = []
+
+    def start(folder, *arguments):
+        command = [sys.executable, str(WRITER), str(folder), *arguments]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 @pytest.fixture(params=["folder", "memory"])
