@@ -197,7 +197,8 @@ def default_of(input_: InputType) -> Any:
     if input_.default is not None:
         return input_.default
     if input_.choices:
-        return None if input_.options.get("multi_select") else input_.choices[0]
+        several = input_.options.get("multi_select") or input_.options.get("multiselect")
+        return None if several else input_.choices[0]
     if is_dynamic_choice(input_):
         options = input_.options.get("options")
         first = options[0] if isinstance(options, list) and options else None
