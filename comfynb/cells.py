@@ -83,11 +83,9 @@ def make_cells(
     cells = []
     for index, scene in enumerate(storyboard):
         try:
-            cell_workflow = base.with_knobs(
-                # A single scene that is out of range fails by itself, later (law 2).
-                _values(base, storyboard, scene, seed),
-                ranges=False,
-            )
+            values = _values(base, storyboard, scene, seed)
+            # A single scene that is out of range fails later, by itself (law 2).
+            cell_workflow = base.with_knobs(values, ranges=False)
         except WorkflowError as error:
             raise WorkflowError(f"scene {scene.id!r}: {error}") from error
         values = {name: knob.value for name, knob in cell_workflow.knobs.items()}

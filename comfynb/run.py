@@ -249,8 +249,7 @@ class Run:
                 info = await self._lane.open()
                 self._results = replace(self._results, server_version=info.version)
                 report = await self._types.check(self._todo, of=len(self.plan.cells))
-                if report.shared:
-                    raise WorkflowCheckError(report)
+                report.raise_for_shared()
                 await loop.in_worker(self._results.keep_inputs, self.plan)
                 await loop.in_worker(self._store.add_run, self._results.record(self.plan))
                 await self._refuse(report)
@@ -290,12 +289,19 @@ class Run:
 
     async def _refuse(self, report: Report) -> None:
         """Fail the cells that their server is certain to refuse; the others go on."""
-        bad = {cell.index: report.of(place(cell)) for cell in self._todo} if report.errors else {}
-        refused = [cell for cell in self._todo if any(p.is_error for p in bad.get(cell.index, ()))]
-        self._todo = deque(cell for cell in self._todo if cell not in refused)
-        made = [self._results.unmade(c, "failed", invalid(bad[c.index])) for c in refused]
+        if report.ok:
+            return
+        cells, self._todo = self._todo, deque()
+        refused: list[tuple[Cell, Failure]] = []
+        for cell in cells:
+            errors = [problem for problem in report.of(place(cell)) if problem.is_error]
+            if errors:
+                refused.append((cell, invalid(errors)))
+            else:
+                self._todo.append(cell)
+        made = [self._results.unmade(cell, "failed", failure) for cell, failure in refused]
         made = await loop.in_worker(self._results.keep_failures, made)
-        for cell, keyframe in zip(refused, made, strict=True):
+        for (cell, _), keyframe in zip(refused, made, strict=True):
             self._give(cell, keyframe)
 
     # -- one cell

@@ -28,7 +28,8 @@ from comfynb.log import Log, Store
 from comfynb.plan import Plan
 from comfynb.run import Run
 from comfynb.scenes import Storyboard
-from comfynb.workflows import Workflow
+from comfynb.server_types import ServerTypes
+from comfynb.workflows import Report, Workflow
 
 if TYPE_CHECKING:
     from comfynb.widgets import SceneGrid
@@ -41,7 +42,6 @@ class Studio:
     """A server, a workflow and a log. Made by `connect`.
 
     Attributes:
-        workflow: What renders the scenes; its knobs are what can be turned.
         checkpoint: The checkpoint for a workflow that leaves it open, or None.
     """
 
@@ -63,12 +63,52 @@ class Studio:
             workflow: What renders the scenes.
             checkpoint: For a workflow that leaves it open; None: the server's only one.
         """
-        self.workflow, self.checkpoint = workflow, checkpoint
+        self._workflow, self.checkpoint = workflow, checkpoint
         self._lane, self._store, self._kind = lane, store, kind
+        self._types = ServerTypes(lane, store)
         # Runs when the studio is closed, forgotten, or the interpreter ends.
         self._release = weakref.finalize(self, _let_go, lane, store)
 
     # -- drawing
+
+    @property
+    def workflow(self) -> Workflow:
+        """What renders the scenes; `workflow.knobs` is a table of what can be turned.
+
+        Types, ranges and choices are what the server said last. A table asks it for them where
+        it never did; setting this takes another workflow from now on.
+        """
+        return self._workflow.with_types(self._types.known, ask=self._types.ask)
+
+    @workflow.setter
+    def workflow(self, workflow: Workflow) -> None:
+        self._workflow = workflow
+
+    def check(self, scenes: Any, **shared: Any) -> Report:
+        """Say what is in the way of drawing scenes, without drawing any; blocks for a moment.
+
+        A run does this by itself before it sends anything.
+
+        Args:
+            scenes: As for `plan`.
+            **shared: `style`, `negative`, `seed`, `knobs`: as for `plan`.
+
+        Returns:
+            What the server lacks or would refuse: a table in a notebook, `ok` in a script.
+
+        Raises:
+            ServerUnreachableError: Nobody answers, and nothing is known of the server (retryable).
+            ComfynbError: As for `run`.
+
+        Example:
+            studio.check(["a fox"], knobs={"steps": 30}).raise_for_errors()
+        """
+        return loop.wait(self._checked(self.plan(scenes, **shared)))
+
+    async def _checked(self, plan: Plan) -> Report:
+        if not plan.settled:
+            plan = await self._choose(self._lane, plan)
+        return await self._types.check(plan.cells, of=len(plan.cells))
 
     def plan(
         self,

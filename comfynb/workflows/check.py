@@ -71,10 +71,20 @@ class Problem:
     severity: Severity = "error"
     nearest: tuple[str, ...] = ()
 
+    @property
+    def is_error(self) -> bool:
+        """Whether the server refuses the graph for it."""
+        return self.severity == "error"
+
+    @property
+    def where(self) -> str:
+        """The node, as "id (class.input)"; "" for the whole graph."""
+        return f"{self.node} ({self.node_type}{self.input and '.'}{self.input})" * bool(self.node)
+
     def __str__(self) -> str:
-        where = f"node {self.node} ({self.node_type}{self.input and '.'}{self.input}): "
+        where = f"node {self.where}: " if self.node else ""
         which = ", ".join(self.scenes[:5]) + (", ..." if len(self.scenes) > 5 else "")
-        return (where if self.node else "") + self.message + (f" [{which}]" if which else "")
+        return where + self.message + (f" [{which}]" if which else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +112,12 @@ class Report:
     @property
     def errors(self) -> tuple[Problem, ...]:
         """The problems for which the server would refuse a graph."""
-        return tuple(problem for problem in self.problems if problem.severity == "error")
+        return tuple(problem for problem in self.problems if problem.is_error)
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
         """The problems with which the server runs nevertheless."""
-        return tuple(problem for problem in self.problems if problem.severity == "warning")
+        return tuple(problem for problem in self.problems if not problem.is_error)
 
     @property
     def shared(self) -> tuple[Problem, ...]:
@@ -125,6 +135,15 @@ class Report:
             WorkflowCheckError: There is an error; carries this report.
         """
         if self.errors:
+            raise WorkflowCheckError(self)
+
+    def raise_for_shared(self) -> None:
+        """Raise if nothing at all can be drawn.
+
+        Raises:
+            WorkflowCheckError: An error is in every scene; carries this report.
+        """
+        if self.shared:
             raise WorkflowCheckError(self)
 
     def headline(self) -> str:
@@ -146,7 +165,7 @@ class Report:
 
     def __str__(self) -> str:
         shown = self.problems[:_SHOWN]
-        lines = [f"\n  {'warning: ' * (p.severity == 'warning')}{p}" for p in shown]
+        lines = [f"\n  {'warning: ' * (not p.is_error)}{p}" for p in shown]
         more = len(self.problems) - len(shown)
         return self.headline() + "".join(lines) + (f"\n  and {more} more" if more else "")
 
@@ -200,7 +219,7 @@ class Checker:
             if node_id in everywhere or problem in missing
         ]
         doomed = missing or all(
-            any(p.severity == "error" for node_id in behind & bad.keys() for p in bad[node_id])
+            any(p.is_error for node_id in behind & bad.keys() for p in bad[node_id])
             for behind in needed.values()
         )
         if not doomed:
@@ -299,7 +318,7 @@ def _behind(graph: Mapping[str, Any], output: str) -> set[str]:
 
 
 def _spared(problem: Problem) -> Problem:
-    if problem.severity == "warning":
+    if not problem.is_error:
         return problem
     text = f"{problem.message}. The server leaves out what needs this node and runs the rest"
     return replace(problem, severity="warning", message=text)
@@ -343,4 +362,4 @@ def check_graphs(
 
 def _order(problem: Problem) -> tuple[bool, bool]:
     """Errors before warnings, and what concerns all before what concerns some."""
-    return problem.severity == "warning", bool(problem.scenes)
+    return not problem.is_error, bool(problem.scenes)

@@ -104,6 +104,8 @@ def _knob_lines(title: str, knobs: Sequence[Knob]) -> Iterator[str]:
 
 def _takes(knob: Knob) -> str:
     """Say in one line what a knob takes."""
+    if knob.upload is not None:
+        return f"{knob.upload}: a file, or one on the server"
     if knob.choices is not None:
         return _choices(knob.choices)
     step = f", step {knob.step:g}" if knob.step not in (None, 1) else ""
@@ -216,7 +218,7 @@ def _problem_row(problem: Problem, scenes: int) -> str:
     name = f"<br><code>{escape(_cut(problem.input, 60))}</code>" if problem.input else ""
     which = ", ".join(problem.scenes[:3]) + (", …" if len(problem.scenes) > 3 else "")
     count = f"{len(problem.scenes)} of {scenes}: {which}" if problem.scenes else "all"
-    kind = "bad" if problem.severity == "error" else "warn"
+    kind = "bad" if problem.is_error else "warn"
     return (
         f'<tr><td><b class="{kind}">{problem.severity}</b></td><td>{where}{name}</td>'
         f"<td>{escape(_cut(problem.message, 600))}</td><td>{escape(_cut(count, 120))}</td></tr>"
