@@ -155,7 +155,9 @@ def _of_picture(name: str, where: str, content: bytes, kind: str) -> Source:
     for text in ("prompt", "workflow"):  # the API format first
         if text in texts:
             try:
-                found.append(_of_data(name, where, _json(texts[text], text), inside=kind))
+                found.append(
+                    _of_data(name, where, _json(texts[text], f"{where}the {text}"), inside=kind)
+                )
             except WorkflowError as error:
                 broken = broken or error
     if found:
@@ -170,11 +172,11 @@ def _of_picture(name: str, where: str, content: bytes, kind: str) -> Source:
     )
 
 
-def _json(text: str, name: str) -> Any:
+def _json(text: str, what: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise WorkflowError(f"the {name} in the picture is not JSON ({error})") from error
+        raise WorkflowError(f"{what} in the picture is not JSON ({error})") from error
 
 
 def _of_data(name: str, where: str, data: Any, *, inside: str | None = None) -> Source:
