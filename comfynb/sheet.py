@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from PIL import Image, ImageDraw
 
 from comfynb.errors import LogError
-from comfynb.keyframes import Keyframe, Status
+from comfynb.keyframes import Keyframe, Kind, Status
 from comfynb.lettering import Face
 from comfynb.pictures import BadPictureError
 from comfynb.shrink import shrink
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 Thumbnail = Callable[[Keyframe], bytes | Path]
 """Gives the first picture of a keyframe, at any size from the tile's up."""
+
+LONGEST_EXCERPT = 600
+"""Characters of a text that a tile may show; far fewer fit."""
 
 THUMBNAIL_PX = 384
 """Longer side of the log's thumbnails."""
@@ -131,12 +134,38 @@ def contact_sheet(
 
 
 def summary(cells: Sequence[Keyframe | Cell]) -> str:
-    """Say in a line how many pictures there are and what became of the others."""
+    """Say in a line how many cells have a picture and what became of the others."""
     counts = Counter(status_of(cell) for cell in cells)
-    made = counts.pop("done", 0) + counts.pop("cached", 0)
-    parts = [f"{made:,} {'picture' if made == 1 else 'pictures'}"]
+    gave = Counter(_gave(cell) for cell in cells if isinstance(cell, Keyframe) and cell.ok)
+    pictures, others = gave["image"] + gave["animation"], gave.keys() - {"image", "animation"}
+    parts = [_count(pictures, "picture")] if pictures or not others else []
+    parts += [_count(gave[kind], kind) for kind in sorted(others)]
     parts += [f"{counts[status]:,} {words}" for status, words in WITHOUT.items() if counts[status]]
     return " · ".join(parts)
+
+
+def _gave(keyframe: Keyframe) -> Kind:
+    """Say what a keyframe is to who looks at it: its first picture, or whatever came first."""
+    shown = keyframe.picture or next(iter(keyframe.outputs), None)
+    return "image" if shown is None else shown.kind
+
+
+def _count(number: int, kind: Kind | Literal["picture"]) -> str:
+    """Write a number of things: "1 picture", "2 videos"; "audio" is not counted in plural."""
+    if kind == "audio":
+        return f"{number:,} audio"
+    return f"{number:,} {kind if number == 1 else kind + 's'}"
+
+
+def words_for(keyframe: Keyframe) -> tuple[str, str]:
+    """Say in place of a picture what a keyframe without one gave: which kind, and more.
+
+    Of a text the second one is its beginning, of anything else its type and size.
+    """
+    output = keyframe.outputs[0]
+    if output.kind == "text":
+        return "text", keyframe.text[:LONGEST_EXCERPT]
+    return output.kind, f"{output.mime}, {output.bytes / 1000:,.0f} kB, in the log"
 
 
 def encode_png(sheet: Image.Image) -> bytes:
@@ -230,8 +259,13 @@ def _tile(number: int, cell: Keyframe | Cell) -> Tile:
     else:
         head = cell.scene.prompt or prompt
     keyframe = cell if isinstance(cell, Keyframe) else None
-    if keyframe is not None and keyframe.ok and keyframe.outputs:
+    if keyframe is not None and keyframe.ok and keyframe.picture:
         return Tile(number, head, detail, keyframe=keyframe)
+    if keyframe is not None and keyframe.ok and keyframe.outputs:
+        try:
+            return Tile(number, head, detail, *words_for(keyframe))
+        except (LogError, OSError) as exc:
+            return Tile(number, head, detail, "the text cannot be read", str(exc))
     state = WITHOUT.get(status_of(cell), "no picture")
     reason = keyframe.error.message if keyframe is not None and keyframe.error else ""
     return Tile(number, head, detail, state, reason)
@@ -242,7 +276,8 @@ def _smallest(keyframe: Keyframe, *, tile_px: int) -> bytes | Path:
     make = getattr(keyframe.pictures, "thumbnail", None)
     if make is None or tile_px > THUMBNAIL_PX:
         return keyframe.read()
-    small: bytes | Path = make(keyframe.outputs[0].sha256)
+    assert keyframe.picture is not None, "a tile of pictures has one"
+    small: bytes | Path = make(keyframe.picture.sha256)
     return small
 
 
@@ -269,8 +304,7 @@ class _Layout:
         ratios = [
             output.height_px / output.width_px
             for tile in tiles
-            if tile.keyframe is not None
-            for output in tile.keyframe.outputs[:1]
+            if tile.keyframe is not None and (output := tile.keyframe.picture) is not None
             if output.width_px > 0
         ]
         ratio = min(1.5, max(0.5, statistics.median(ratios))) if ratios else 1.0

@@ -302,3 +302,55 @@ def test_the_file_is_replaced_in_one_step(shelf, tmp_path):
 def test_impossible_options_are_refused(shelf, tmp_path, cells, options):
     with pytest.raises(ValueError):
         write_page([made(shelf)] * cells, tmp_path / "page.html", **options)
+
+
+def given(shelf, mime, data=b"bytes", frames=1):
+    sha256 = hashlib.sha256(data).hexdigest()
+    shelf.pictures[sha256] = data
+    return Output("5", 0, sha256, mime, len(data), frames=frames)
+
+
+def test_texts_stand_on_the_page_and_other_files_are_named(shelf, write):
+    picture = shelf.put(Image.new("RGB", (8, 8)))
+    outputs = (
+        given(shelf, "text/plain", NASTY.encode()),
+        picture,
+        given(shelf, "video/mp4", b"v" * 52_000),
+        given(shelf, "application/octet-stream", b"glTF"),
+    )
+    page = write([made(shelf, outputs=outputs)])
+    assert len(page.pictures()) == 1
+    assert page.texts("p", "said") == [NASTY]
+    assert page.texts("p", "beside") == [
+        "video/mp4, 52 kB: not on this page, the log has it",
+        "a file, 0 kB: not on this page, the log has it",
+    ]
+
+
+def test_a_cell_without_a_picture_shows_what_it_gave(shelf, write):
+    cells = [
+        made(shelf, outputs=(given(shelf, "text/plain", b"a poem"),)),
+        made(shelf, outputs=(given(shelf, "audio/flac", b"a" * 9000),)),
+    ]
+    page = write(cells)
+    assert page.pictures() == []
+    assert [a["class"] for a, _ in page.all("p", "said")] == ["said bare"]
+    assert page.texts("p", "state") == ["audio/flac, 9 kB: not on this page, the log has it"]
+    assert "1 audio · 1 text" in page.texts("p")[0]
+
+
+def test_an_animation_shows_its_first_frame_and_says_so(shelf, write):
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    page = write([made(shelf, outputs=(given(shelf, "image/gif", file.getvalue(), 2),))])
+    (image,) = page.pictures()
+    assert image.convert("RGB").getpixel((2, 2))[0] > 200
+    assert "first frame" in page.texts("p", "beside")[0]
+
+
+def test_a_text_whose_file_is_gone_says_so(shelf, write):
+    output = given(shelf, "text/plain", b"gone")
+    del shelf.pictures[output.sha256]
+    page = write([made(shelf, outputs=(output,))])
+    assert page.texts("p", "state") == ["the text cannot be read"]

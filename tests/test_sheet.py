@@ -320,3 +320,39 @@ def test_save_chooses_the_format_by_the_name(shelf, tmp_path):
 def test_impossible_options_are_refused(shelf, cells, options):
     with pytest.raises(ValueError):
         contact_sheet([made(shelf)] * cells, **options)
+
+
+def gave(shelf, mime, data):
+    sha256 = hashlib.sha256(data).hexdigest()
+    shelf.pictures[sha256] = data
+    return Keyframe(
+        id="k", run="r", key="0", scene=scene(), status="done", pictures=shelf,
+        outputs=(Output("5", 0, sha256, mime, len(data)),),
+    )  # fmt: skip
+
+
+def test_what_is_no_picture_is_counted_by_its_kind(shelf):
+    cells = [
+        made(shelf),
+        gave(shelf, "text/plain", b"a"),
+        gave(shelf, "text/plain", b"b"),
+        failed(),
+    ]
+    assert summary(cells) == "1 picture · 2 texts · 1 failed"
+    assert summary([gave(shelf, "audio/ogg", b"a")]) == "1 audio"
+    assert summary([gave(shelf, "video/mp4", b"a")]) == "1 video"
+
+
+def test_a_tile_without_a_picture_shows_words_in_its_place(shelf):
+    poem = gave(shelf, "text/plain", b"so much depends upon a red wheel barrow")
+    empty = contact_sheet([gave(shelf, "text/plain", b"")])
+    assert ink(contact_sheet([poem])) > ink(empty) + 200
+    assert ink(contact_sheet([gave(shelf, "video/mp4", b"x")])) > ink(empty)
+    shelf.pictures.clear()
+    contact_sheet([poem])  # a text that is gone is words too
+
+
+def test_the_first_picture_is_drawn_whatever_came_before_it(shelf):
+    words = gave(shelf, "text/plain", b"first")
+    both = dataclasses.replace(made(shelf), outputs=(*words.outputs, *made(shelf).outputs))
+    assert blobs(contact_sheet([both]), RED)

@@ -104,9 +104,9 @@ def _hash(source: str) -> str:
 def _shape(board: Sequence[Keyframe | Cell]) -> str:
     """Return the usual aspect ratio, width by height, as CSS wants it."""
     ratios = [
-        cell.outputs[0].width_px / max(1, cell.outputs[0].height_px)
+        output.width_px / max(1, output.height_px)
         for cell in board
-        if isinstance(cell, Keyframe) and cell.outputs
+        if isinstance(cell, Keyframe) and (output := cell.picture) is not None
     ]
     return f"{min(2.0, max(0.5, statistics.median(ratios))):.4f}" if ratios else "1"
 
@@ -142,12 +142,11 @@ def _card(number: int, cell: Keyframe | Cell, pictures: Pictures, varying: froze
 
 
 def _shown(number: int, name: str, keyframe: Keyframe, pictures: Pictures) -> str:
-    """Return the first picture large and the others of the same keyframe small below it."""
+    """Return the first picture large, the others small below it, then texts and other files."""
+    indices = [index for index, output in enumerate(keyframe.outputs) if output.is_picture]
     buttons = []
-    for index in range(len(keyframe.outputs)):
-        nth = (
-            f", picture {index + 1} of {len(keyframe.outputs)}" if len(keyframe.outputs) > 1 else ""
-        )
+    for place, index in enumerate(indices, 1):
+        nth = f", picture {place} of {len(indices)}" if len(indices) > 1 else ""
         try:
             img = pictures.img(keyframe, index, alt=keyframe.prompt or name)
         except (LogError, OSError, BadPictureError) as exc:
@@ -156,7 +155,38 @@ def _shown(number: int, name: str, keyframe: Keyframe, pictures: Pictures) -> st
         label = _text(f"Look at {number}{nth}: {name}")
         buttons.append(f'<button class="open" type="button" aria-label="{label}">{img}</button>\n')
     others = "".join(buttons[1:])
-    return buttons[0] + (f'<div class="others">\n{others}</div>\n' if others else "")
+    shown = "".join(buttons[:1]) + (f'<div class="others">\n{others}</div>\n' if others else "")
+    return shown + "".join(_beside(keyframe, bare=not buttons))
+
+
+def _beside(keyframe: Keyframe, *, bare: bool) -> Iterator[str]:
+    """Return what is no still picture: texts in full, of anything else what and where it is.
+
+    Args:
+        keyframe: Whose.
+        bare: Whether there is no picture above it.
+    """
+    for index, output in enumerate(keyframe.outputs):
+        match output.kind:
+            case "image":
+                continue
+            case "text":
+                try:
+                    text = keyframe.read(index).decode("utf-8", "replace")
+                except (LogError, OSError) as exc:
+                    yield _missing("the text cannot be read", str(exc))
+                else:
+                    yield f'<p class="said{" bare" if bare else ""}" dir="auto">{_text(text)}</p>\n'
+            case "animation":
+                yield _note("an animation: its first frame is shown here, the log has all of it")
+            case kind:
+                what = "a file" if kind == "file" else f"{output.mime}"
+                size = f"{output.bytes / 1000:,.0f} kB"
+                yield _note(f"{what}, {size}: not on this page, the log has it", bare=bare)
+
+
+def _note(text: str, *, bare: bool = False) -> str:
+    return _missing(text) if bare else f'<p class="beside">{_text(text)}</p>\n'
 
 
 def _missing(state: str, *reasons: str | None) -> str:
@@ -202,9 +232,8 @@ def _settings(cell: Keyframe | Cell) -> Iterator[tuple[str, str]]:
     for knob in (*FIRST, *sorted(set(cell.knobs) - set(FIRST) - NOT_SHOWN)):
         if knob in cell.knobs and knob not in cell.axes and cell.knobs[knob] is not None:
             yield knob, _value(cell.knobs[knob])
-    if isinstance(cell, Keyframe):
-        for output in cell.outputs[:1]:
-            yield "size", f"{output.width_px} \u00d7 {output.height_px}"
+    if isinstance(cell, Keyframe) and cell.picture is not None:
+        yield "size", f"{cell.picture.width_px} \u00d7 {cell.picture.height_px}"
 
 
 def _facts(cell: Keyframe | Cell, varying: frozenset[str]) -> Iterator[tuple[str, str, bool]]:
