@@ -12,11 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import append, browser, drawing, images, starting
+from bench import append, browser, comfyui, drawing, images, starting
 from bench.figures import Row, table
 from bench.server import Server
 
-SECTIONS = ("images", "engine", "import", "demo", "append", "browser")
+SECTIONS = ("images", "comfyui", "engine", "import", "demo", "append", "browser")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -41,9 +41,11 @@ async def measure(options: argparse.Namespace, folder: Path) -> list[Row]:
     rows: list[Row] = []
     with Server() as server:
         if "images" in wanted:
-            rows += await images.measure(server, folder, rounds=rounds, quick=options.quick)
+            rows += await images.measure(server.url, folder, rounds=rounds, quick=options.quick)
         if "engine" in wanted:
             rows += await drawing.measure(server, rounds=rounds, quick=options.quick)
+    if "comfyui" in wanted:
+        rows += await comfyui.measure(folder / "comfyui", rounds=rounds, quick=options.quick)
     if "import" in wanted:
         rows += starting.imports(rounds=rounds + 1)
     if "demo" in wanted:

@@ -1,4 +1,7 @@
-"""Seconds per image, `executed` to yielded, and requests: a raw loop and comfynb in turns.
+"""Time per image, `executed` to yielded, and requests: a raw loop and comfynb in turns.
+
+The raw loop's picture is there when it has its bytes; comfynb's when it is checked, on the disk
+and in the log, and the generator has given it.
 
 A turn of comfynb is all that a user waits for, from the call with scenes to the end of the run. Its
 thumbnails, which nobody waits for, are finished before the raw loop's turn comes, so that it has
@@ -16,7 +19,7 @@ from pathlib import Path
 import comfynb
 from bench.figures import Row, quantile
 from bench.raw import RawLoop
-from bench.server import Server, graph, new_colors
+from bench.server import graph, new_colors
 from comfynb import lanes, stores
 from comfynb.backends.comfyui import Address, ComfyUIBackend
 from comfynb.backends.comfyui.messages import Executed, Message
@@ -66,7 +69,7 @@ class Turn:
     Attributes:
         wall: From beginning to end.
         processor: Of this process, all threads.
-        waits: Of each picture, from `executed` to its keyframe.
+        waits: Of each picture, from `executed` to its bytes or its keyframe.
     """
 
     wall: float
@@ -74,41 +77,54 @@ class Turn:
     waits: list[float]
 
 
-async def measure(server: Server, folder: Path, *, rounds: int, quick: bool) -> list[Row]:
-    """Measure both graphs; a first round of each is not counted."""
+async def measure(
+    url: str, folder: Path, *, rounds: int, quick: bool, server: str = ""
+) -> list[Row]:
+    """Measure both graphs; a first round of each is not counted.
+
+    Args:
+        url: Of the server.
+        folder: For the logs.
+        rounds: How many count.
+        quick: Few pictures.
+        server: Stands before what is said of another server than the engine, which alone has
+            limits.
+    """
+    before = f"{server}, " if server else ""
     rows = []
     for name, (seconds, images, limit) in GRAPHS.items():
         count = 3 if quick else images
         raw, ours = [], []
         log = folder / name.replace(" ", "-")
-        with tapped_studio(server.url, seconds, log) as (studio, backend):
-            async with RawLoop(server.url) as loop:
+        with tapped_studio(url, seconds, log) as (studio, backend):
+            async with RawLoop(url) as loop:
                 for _ in range(1 + rounds):
                     raw.append(await _raw(loop, seconds, count))
                     ours.append(await _comfynb(studio, backend, count))
         raw, ours = raw[1:], ours[1:]
         rows += [
             Row(
-                f"{name}, a picture of {count}",
+                f"{before}{name}, a picture of {count}",
                 [turn.wall for turn in ours],
                 [turn.wall for turn in raw],
                 judged="ratio",
-                limit=limit,
+                limit=None if server else limit,
             ),
             Row(
-                f"{name}, the client's processor time",
+                f"{before}{name}, the client's processor time",
                 [turn.processor for turn in ours],
                 [turn.processor for turn in raw],
             ),
             *(
                 Row(
-                    f"{name}, executed to yielded, p{share * 100:g}",
+                    f"{before}{name}, executed to yielded, p{share * 100:g}",
                     [quantile(turn.waits, share) for turn in ours],
+                    [quantile(turn.waits, share) for turn in raw],
                 )
                 for share in (0.5, 0.95)
             ),
         ]
-    rows.append(await _requests(server, folder / "requests", 3 if quick else 24))
+    rows.append(await _requests(url, folder / "requests", 3 if quick else 24, before))
     return rows
 
 
@@ -120,7 +136,8 @@ async def _raw(loop: RawLoop, seconds: float, count: int) -> Turn:
         pictures = await loop.draw(drawing)
         assert len(pictures) == 1
     wall, processor = time.perf_counter() - begun, time.process_time() - worked
-    return Turn(wall / count * 1000, processor / count * 1000, [])
+    waits, loop.waits = loop.waits, []
+    return Turn(wall / count * 1000, processor / count * 1000, waits)
 
 
 async def _comfynb(studio: Studio, backend: TappedBackend, count: int) -> Turn:
@@ -145,15 +162,15 @@ def _thumbnail(studio: Studio, keyframe: Keyframe) -> Path:
     return studio.log.folder / "thumbs" / sha256[:2] / f"{sha256}.webp"
 
 
-async def _requests(server: Server, log: Path, count: int) -> Row:
+async def _requests(url: str, log: Path, count: int, before: str) -> Row:
     """Count what a run sends on an open connection."""
     with (
-        FaultProxy(server.url) as proxy,
+        FaultProxy(url) as proxy,
         comfynb.connect(proxy.url, workflow=graph(0.02), log=log) as studio,
     ):
         await studio.run(scenes(1))
-        before = proxy.requests.copy()
+        earlier = proxy.requests.copy()
         await studio.run(scenes(count))
-        sent = proxy.requests - before
+        sent = proxy.requests - earlier
     kinds = ", ".join(f"{sent[route] / count:g} {route}" for route in sent)
-    return Row(f"requests a picture: {kinds}", [sent.total() / count], unit="", limit=2)
+    return Row(f"{before}requests a picture: {kinds}", [sent.total() / count], unit="", limit=2)

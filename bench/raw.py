@@ -7,6 +7,7 @@ log, no disk, no checks, no recovery. Its connections stay open, as comfynb's do
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from typing import Self
 
@@ -15,11 +16,16 @@ import websockets.asyncio.client
 
 
 class RawLoop:
-    """An httpx client and a socket under one client id."""
+    """An httpx client and a socket under one client id.
+
+    Attributes:
+        waits: Milliseconds from `executed` to the bytes, of each picture since last cleared.
+    """
 
     def __init__(self, url: str) -> None:
         self.client_id = uuid.uuid4().hex
         self.url = url
+        self.waits: list[float] = []
 
     async def __aenter__(self) -> Self:
         self.http = httpx.AsyncClient(base_url=self.url, trust_env=False, verify=False)
@@ -49,9 +55,11 @@ class RawLoop:
             if data.get("prompt_id") != prompt_id:
                 continue
             if message["type"] == "executed":
+                heard = time.perf_counter()
                 for image in data["output"]["images"]:
                     answer = await self.http.get("/view", params=image)
                     pictures.append(answer.raise_for_status().content)
+                    self.waits.append((time.perf_counter() - heard) * 1000)
             elif message["type"] == "executing" and data["node"] is None:
                 break
         return pictures

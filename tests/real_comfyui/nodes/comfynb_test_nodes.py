@@ -40,6 +40,21 @@ class Guard:
         return (image,)
 
 
+class Wait:
+    """The node of bench/nodes.py."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "bench", "run", ("IMAGE",)
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802
+        seconds = ("FLOAT", {"default": 0.1, "min": 0.0, "max": 60.0})
+        return {"required": {"image": ("IMAGE",), "seconds": seconds}}
+
+    def run(self, image, seconds):
+        time.sleep(seconds)
+        return (image,)
+
+
 class Noise:
     CATEGORY, FUNCTION, RETURN_TYPES = "test", "run", ("IMAGE",)
 
@@ -102,4 +117,4 @@ class Say:
         return (image,)
 
 
-NODE_CLASS_MAPPINGS = {node.__name__: node for node in (Guard, Noise, Words, Block, Say)}
+NODE_CLASS_MAPPINGS = {node.__name__: node for node in (Guard, Wait, Noise, Words, Block, Say)}
