@@ -20,6 +20,7 @@ from comfynb._version import __version__
 if TYPE_CHECKING:
     from comfynb.board import Board
     from comfynb.connecting import OpenLog, connect, open_log
+    from comfynb.diagnosis import Diagnosis, diagnose
     from comfynb.errors import ComfynbError
     from comfynb.keyframes import Failure, Keyframe, Output, Status, Timings, raise_for_failed
     from comfynb.log import Log
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Board": "board",
     "ComfynbError": "errors",
+    "Diagnosis": "diagnosis",
     "Failure": "keyframes",
     "Keyframe": "keyframes",
     "Knob": "workflows",
@@ -47,6 +49,7 @@ _HOMES = {
     "Timings": "keyframes",
     "Workflow": "workflows",
     "connect": "connecting",
+    "diagnose": "diagnosis",
     "open_log": "connecting",
     "raise_for_failed": "keyframes",
 }
@@ -54,6 +57,7 @@ _HOMES = {
 __all__ = [
     "Board",
     "ComfynbError",
+    "Diagnosis",
     "Failure",
     "Keyframe",
     "Knob",
@@ -70,6 +74,7 @@ __all__ = [
     "Workflow",
     "__version__",
     "connect",
+    "diagnose",
     "open_log",
     "raise_for_failed",
 ]

@@ -1,13 +1,15 @@
-"""The command `comfynb`: demo, render, engine.
+"""The command `comfynb`: demo, render, doctor, engine.
 
 Exit status: 0 all is made; 1 a picture is missing; 2 the command could not be carried out as it
-was given; 130 interrupted.
+was given; 130 interrupted. Of `doctor`: 0 the server works, also where there are warnings; 1 it
+answers and something does not work; 2 it was not reached.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -23,7 +25,7 @@ from rich.markup import escape
 from comfynb import terminal
 from comfynb._version import __version__
 from comfynb.connecting import EMBEDDED, connect
-from comfynb.errors import ComfynbError, WorkflowError
+from comfynb.errors import BackendError, ComfynbError, WorkflowError
 from comfynb.export import write_page
 from comfynb.keyframes import Keyframe
 from comfynb.scenes import Storyboard
@@ -73,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     render = commands.add_parser("render", help="render a storyboard of your own")
     render.add_argument("scenes", type=Path, help="a .yaml, .csv, .json or .txt file")
     render.add_argument("--server", metavar="URL", help="a ComfyUI, or 'embedded'")
-    render.add_argument("--token", help="sent to the server as a bearer token")
+    _add_access(render)
     render.add_argument("--log", type=Path, metavar="DIR", help="default: ./comfynb-log")
     render.add_argument("--workflow", default="txt2img", metavar="FILE", help="API format")
     render.add_argument("--checkpoint", metavar="NAME")
@@ -84,8 +86,64 @@ def _parser() -> argparse.ArgumentParser:
     )
     render.set_defaults(command=_render)
 
+    doctor = commands.add_parser("doctor", help="examine a server, and say what to do")
+    doctor.add_argument("server", nargs="?", metavar="URL", help="default: $COMFYUI_URL, or here")
+    _add_access(doctor)
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds in all")
+    doctor.add_argument("--no-round-trip", action="store_true", help="have no picture made")
+    doctor.set_defaults(command=_doctor)
+
     commands.add_parser("engine", help="serve the embedded engine alone (see: engine --help)")
     return parser
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--token", help="sent to the server as a bearer token")
+    parser.add_argument(
+        "--header", action="append", default=[], metavar="'NAME: VALUE'", dest="headers"
+    )
+    parser.add_argument(
+        "--cookie", action="append", default=[], metavar="NAME=VALUE", dest="cookies"
+    )
+    parser.add_argument("--ca", type=Path, metavar="FILE", help="certificates to trust (PEM)")
+
+
+def _access(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what `connect` and `diagnose` take.
+
+    Raises:
+        BackendError: A header or cookie is none; it is not quoted.
+    """
+    taken: dict[str, Any] = {"token": options.token, "ca": options.ca}
+    for kind, separator, example in (
+        ("headers", ":", "NAME: VALUE"),
+        ("cookies", "=", "NAME=VALUE"),
+    ):
+        pairs = [entry.partition(separator) for entry in getattr(options, kind)]
+        if not all(name.strip() and found for name, found, _ in pairs):
+            raise BackendError(f"--{kind[:-1]} takes '{example}'")
+        taken[kind] = {name.strip(): value.strip() for name, _, value in pairs}
+    return taken
+
+
+def _doctor(options: argparse.Namespace, console: Console) -> int:
+    from comfynb.diagnosis import diagnose  # noqa: PLC0415 - httpx and websockets take 0.2 s
+    from comfynb.diagnosis.table import as_table  # noqa: PLC0415
+
+    diagnosis = asyncio.run(
+        diagnose(
+            options.server,
+            **_access(options),
+            timeout=options.timeout,
+            round_trip=not options.no_round_trip,
+        )
+    )
+    if options.json:
+        print(json.dumps(diagnosis.to_dict(), indent=2))  # noqa: T201 - for programs, as it is
+    else:
+        console.print(as_table(diagnosis))
+    return diagnosis.exit_status
 
 
 def _demo(options: argparse.Namespace, console: Console) -> int:
@@ -114,7 +172,7 @@ def _render(options: argparse.Namespace, console: Console) -> int:
         workflow=options.workflow,
         log=options.log,
         checkpoint=options.checkpoint,
-        token=options.token,
+        **_access(options),
     ) as studio:
         folder = studio.log.shown
         keyframes = _make(studio, storyboard, console, force=options.force, **shared)
