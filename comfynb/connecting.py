@@ -16,10 +16,11 @@ from comfynb.backends.base import Backend
 from comfynb.backends.embedded import CHECKPOINT, LABEL, EmbeddedBackend, identity, missing
 from comfynb.board import Board
 from comfynb.errors import BackendError, EngineMissingError, LogError
+from comfynb.keyframes import Keyframe
 from comfynb.log import Log
 from comfynb.stores import DEFAULT_LOG
 from comfynb.studio import Studio
-from comfynb.workflows import Workflow
+from comfynb.workflows import WaitingWorkflow, Workflow, read_source, with_checkpoint
 
 if TYPE_CHECKING:
     from comfynb.backends.comfyui.address import Access
@@ -35,7 +36,7 @@ PROBE_SECONDS = 0.5
 def connect(
     url: str | None = None,
     *,
-    workflow: str | Path | Mapping[str, Any] | Workflow = "txt2img",
+    workflow: str | Path | Mapping[str, Any] | bytes | Keyframe | Workflow = "txt2img",
     log: str | Path | Log | Literal[False] | None = None,
     checkpoint: str | None = None,
     token: str | None = None,
@@ -54,7 +55,10 @@ def connect(
             within 0.5 s, else the embedded engine. What is secret in it (user and password,
             the query) is sent with every request and never shown or stored; the same holds
             for `token`, `auth`, `headers` and `cookies`.
-        workflow: A name of the library ("txt2img", "img2img"), an API-format file or graph.
+        workflow: A name of the library ("txt2img", "img2img"); a JSON file or a dict, in API format
+            or as ComfyUI's editor saves it; a PNG, WebP or JPEG that ComfyUI saved; or a keyframe
+            (see `Workflow.load`). What the editor saved is converted with the server's node
+            classes when it is first needed: those in the log, or else the server is asked.
         log: A folder; None: ./comfynb-log; False: keep results in memory only.
         checkpoint: Instead of the workflow's own; None: that one, and for a library workflow
             the server's only one.
@@ -78,9 +82,7 @@ def connect(
         studio = comfynb.connect()
         studio.render(["a lighthouse at dawn", "a fox in a snowy forest"])
     """
-    flow = workflow if isinstance(workflow, Workflow) else Workflow.load(workflow)
-    if checkpoint is not None and not flow.needs_checkpoint:
-        flow = flow.with_knobs({"checkpoint": checkpoint})
+    flow = _read_workflow(workflow, checkpoint)
     access: Access = {
         "token": token,
         "auth": auth,
@@ -113,6 +115,18 @@ def connect(
         stores.let_go(store)
         raise
     return Studio(lane, store, kind=kind, workflow=flow, checkpoint=checkpoint)
+
+
+def _read_workflow(workflow: Any, checkpoint: str | None) -> Workflow | WaitingWorkflow:
+    """Read a workflow, and say in what form it came where that is not plain."""
+    if isinstance(workflow, Workflow):
+        return with_checkpoint(workflow, checkpoint)
+    source = read_source(workflow)
+    if source.form not in ("library", "API", "keyframe"):
+        stores.say(f"workflow {source.name}: {source.form}")
+    if source.is_editor:
+        return WaitingWorkflow(source, checkpoint)
+    return with_checkpoint(Workflow.of(source), checkpoint)
 
 
 def _find_server(access: Access) -> str:

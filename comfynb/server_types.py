@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 
 from comfynb import loop
 from comfynb.cells import Cell
-from comfynb.errors import ComfynbError
+from comfynb.errors import ComfynbError, ServerError
 from comfynb.keyframes import Failure
 from comfynb.lanes import Lane
 from comfynb.log import Store
@@ -109,6 +109,19 @@ class ServerTypes:
             return loop.wait(self.fetch(younger_than=FRESH_SECONDS), timeout=SHOW_SECONDS)
         except TimeoutError:
             return None
+
+    async def need(self) -> NodeTypes:
+        """Return what the server says now; on our loop.
+
+        Raises:
+            BackendError: It does not answer (retryable), or not this.
+        """
+        await self._lane.open()
+        node_types = await self.fetch(younger_than=FRESH_SECONDS)
+        if node_types is None:
+            label = self._lane.label
+            raise ServerError(f"{label} does not say what node classes it has", server=label)
+        return node_types
 
     async def check(self, cells: Sequence[Cell], of: int) -> Report:
         """Check cells before anything of them is sent; on our loop.

@@ -21,6 +21,7 @@ from comfynb.errors import (
     LogError,
     ServerGoneError,
     ServerUnreachableError,
+    WorkflowError,
 )
 from comfynb.keyframes import Keyframe
 from comfynb.lanes import Lane
@@ -29,7 +30,7 @@ from comfynb.plan import Plan
 from comfynb.run import Run
 from comfynb.scenes import Storyboard
 from comfynb.server_types import ServerTypes
-from comfynb.workflows import Report, Workflow
+from comfynb.workflows import Report, WaitingWorkflow, Workflow
 
 if TYPE_CHECKING:
     from comfynb.widgets import SceneGrid
@@ -51,7 +52,7 @@ class Studio:
         store: Store,
         *,
         kind: str,
-        workflow: Workflow,
+        workflow: Workflow | WaitingWorkflow,
         checkpoint: str | None = None,
     ) -> None:
         """Put one together; `connect` is the usual way.
@@ -63,7 +64,8 @@ class Studio:
             workflow: What renders the scenes.
             checkpoint: For a workflow that leaves it open; None: the server's only one.
         """
-        self._workflow, self.checkpoint = workflow, checkpoint
+        self._workflow: Workflow | WaitingWorkflow = workflow
+        self.checkpoint = checkpoint
         self._lane, self._store, self._kind = lane, store, kind
         self._types = ServerTypes(lane, store)
         # Runs when the studio is closed, forgotten, or the interpreter ends.
@@ -77,12 +79,34 @@ class Studio:
 
         Types, ranges and choices are what the server said last. A table asks it for them where
         it never did; setting this takes another workflow from now on.
+
+        What ComfyUI's editor saved is converted when this is first read, with the node classes
+        that are known; the server is asked where none are, or one is missing.
+
+        Raises:
+            WorkflowError: The server lacks one of the workflow's classes.
+            ServerUnreachableError: It has to be asked, and nobody answers (retryable).
         """
+        if isinstance(self._workflow, WaitingWorkflow):
+            self._workflow = self._convert(self._workflow)
         return self._workflow.with_types(self._types.known, ask=self._types.ask)
 
     @workflow.setter
     def workflow(self, workflow: Workflow) -> None:
         self._workflow = workflow
+
+    def _convert(self, waiting: WaitingWorkflow) -> Workflow:
+        known = self._types.known
+        if known is not None:
+            try:
+                return waiting.convert(known)
+            except WorkflowError:
+                # What is known may be older than a class that was installed since.
+                fresh = self._types.ask()
+                if fresh is None or fresh is known:
+                    raise
+                return waiting.convert(fresh)
+        return waiting.convert(loop.wait(self._types.need()))
 
     def check(self, scenes: Any, **shared: Any) -> Report:
         """Say what is in the way of drawing scenes, without drawing any; blocks for a moment.
@@ -331,7 +355,7 @@ class Studio:
     def __repr__(self) -> str:
         kept = f"log {self._store.shown}" if isinstance(self._store, Log) else "no log"
         closed = "" if self._release.alive else ", closed"
-        return f"<comfynb.Studio on {self.server}, workflow {self.workflow.name}, {kept}{closed}>"
+        return f"<comfynb.Studio on {self.server}, workflow {self._workflow.name}, {kept}{closed}>"
 
     # -- closing
 

@@ -1,4 +1,4 @@
-"""Workflows: ComfyUI graphs in API format, what can be turned in them, and what identifies them."""
+"""Workflows: ComfyUI graphs in any form, what can be turned in them, and what identifies them."""
 
 from comfynb.workflows.check import Problem, Report, check_graphs
 from comfynb.workflows.forms import LIBRARY, Source, read_source
@@ -6,6 +6,7 @@ from comfynb.workflows.graph import leaf_nodes
 from comfynb.workflows.key import canonical, content_key
 from comfynb.workflows.knobs import Knob
 from comfynb.workflows.node_types import NodeTypes
+from comfynb.workflows.waiting import WaitingWorkflow, with_checkpoint
 from comfynb.workflows.workflow import Workflow
 
 __all__ = [
@@ -15,10 +16,12 @@ __all__ = [
     "Problem",
     "Report",
     "Source",
+    "WaitingWorkflow",
     "Workflow",
     "canonical",
     "check_graphs",
     "content_key",
     "leaf_nodes",
     "read_source",
+    "with_checkpoint",
 ]
