@@ -1,20 +1,11 @@
 """Several processes on one log, and processes that are killed."""
 
 import hashlib
-import subprocess
-import sys
-from pathlib import Path
+import random
 
 import pytest
 
 from comfynb.log import Log
-
-WRITER = Path(__file__).with_name("writer.py")
-
-
-def start(folder, *arguments):
-    command = [sys.executable, str(WRITER), str(folder), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def acknowledged(lines):
@@ -23,11 +14,14 @@ def acknowledged(lines):
 
 
 @pytest.mark.filterwarnings("ignore:.*damaged line")  # the kill may tear the last, unacknowledged
-def test_a_killed_process_loses_nothing_that_it_acknowledged(tmp_path, make_keyframe, png):
-    folder = tmp_path / "log"
-    for trial in range(3):
-        writer = start(folder, f"killed-{trial}")
-        lines = [writer.stdout.readline() for _ in range(4)]
+@pytest.mark.parametrize("trials", [2, pytest.param(20, marks=pytest.mark.long)])
+def test_a_killed_process_loses_nothing_that_it_acknowledged(
+    tmp_path, make_keyframe, png, start_writer, trials
+):
+    folder, draw = tmp_path / "log", random.Random(trials)
+    for trial in range(trials):
+        writer = start_writer(folder, f"killed-{trial}")
+        lines = [writer.stdout.readline() for _ in range(draw.randrange(4, 50))]
         writer.kill()
         lines += writer.stdout.readlines()
         writer.wait()
@@ -52,13 +46,13 @@ def test_a_killed_process_loses_nothing_that_it_acknowledged(tmp_path, make_keyf
         data = png()
         assert log.add_result(make_keyframe(f"after-{trial}", [data]), [data]).read() == data
         log.close()
-    assert len(Log(folder).runs()) == 3
+    assert len(Log(folder).runs()) == trials
 
 
 @pytest.mark.filterwarnings("ignore:.*damaged line")  # a line seen while it is being written
-def test_two_processes_append_while_a_third_reads(tmp_path):
+def test_two_processes_append_while_a_third_reads(tmp_path, start_writer):
     folder = tmp_path / "log"
-    writers = [start(folder, name, "40") for name in ("a", "b")]
+    writers = [start_writer(folder, name, "40") for name in ("a", "b")]
     assert [writer.stdout.readline() for writer in writers] == ["run\n", "run\n"]
     log, seen = Log(folder), set()
     while any(writer.poll() is None for writer in writers):
