@@ -79,6 +79,13 @@ class Pictures(Protocol):
     def path(self, sha256: str, mime: str) -> Path | None:
         """Return the file that holds them, or None where they are kept in memory."""
 
+    def workflow(self, keyframe: str) -> Mapping[str, Any] | None:
+        """Return the graph of the keyframe with that id, or None where it is not kept.
+
+        Raises:
+            LogError: If it cannot be read.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -179,7 +186,8 @@ class Keyframe:
         negative: The negative text as sent.
         seed: 0 to 2**64 - 1.
         knobs: Every knob's value as sent.
-        workflow: The graph as sent (API format), or None where the log left it out.
+        workflow: The graph as sent (API format), or None where the log left it out, as in long
+            lists; `Workflow.load(keyframe)` finds it.
         axes: Label of this cell on each axis of its sweep.
         status: `done`, `cached`, `failed`, `cancelled` or `lost`.
         outputs: All that its nodes gave, in the order of the graph's output nodes; what was

@@ -17,7 +17,7 @@ import functools
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -270,6 +270,16 @@ class Log(Store):
             LogError: The log cannot be read.
         """
         return self._keyframes(f"{_KEYFRAMES} FROM latest {_IN_ORDER}")
+
+    def workflow(self, keyframe: str) -> Mapping[str, Any] | None:
+        """Return the graph of the keyframe with that id, or None where there is none.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        query = "SELECT * FROM keyframes WHERE id = $id LIMIT 1"
+        found = self._keyframes(query, {"id": keyframe})
+        return found[0].workflow if found else None
 
     def runs(self) -> list[RunRecord]:
         """Return the runs in the order in which they began.

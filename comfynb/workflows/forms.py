@@ -196,9 +196,12 @@ def _of_data(name: str, where: str, data: Any, *, inside: str | None = None) -> 
 
 
 def _of_keyframe(keyframe: Keyframe) -> Source:
-    if keyframe.workflow is None:
+    graph = keyframe.workflow
+    if graph is None and keyframe.pictures is not None:
+        graph = keyframe.pictures.workflow(keyframe.id)
+    if graph is None:
         raise WorkflowError(
-            f"the keyframe of {short(keyframe.scene.label)} came without its workflow. "
-            "Ask the log for it: log.keyframes(...)"
+            f"the workflow of the keyframe of {short(keyframe.scene.label)} was not kept. "
+            "Load its picture's file, which may hold it, or the workflow's own"
         )
-    return Source("workflow", "keyframe", parse_graph(keyframe.workflow))
+    return Source("workflow", "keyframe", parse_graph(graph))

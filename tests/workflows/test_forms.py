@@ -169,7 +169,7 @@ def test_a_picture_without_a_sound_workflow_is_refused_by_name(tmp_path, content
 
 
 def test_a_keyframe_without_its_workflow_says_so():
-    with pytest.raises(WorkflowError, match=r"keyframe of '.*fox' .*without its workflow"):
+    with pytest.raises(WorkflowError, match=r"keyframe of '.*fox' was not kept"):
         Workflow.load(keyframe(None))
 
 
