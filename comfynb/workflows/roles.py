@@ -14,7 +14,8 @@ noise, sampler and sigmas, the link is followed. From there on:
 A value may be held by a primitive, behind reroutes and switches; a text also behind nodes that put
 texts together. What is not unique is settled so:
 
-- of several samplers the first counts: the one whose latent comes from no other, then by id;
+- of several samplers the first counts: the one whose latent comes from no other, then by id; those
+  that no text steers (some only measure depth) count last;
 - of several nodes that would do, the nearest to the sampler counts, then the first by the name
   of the input that leads there;
 - a node whose title is the name of a knob, such as "positive", is that knob, whatever links say.
@@ -175,6 +176,8 @@ def _first_sampler(graph: Graph) -> str | None:
     for is_sampler in (_is_core_sampler, _looks_like_sampler):
         samplers = {node_id for node_id, node in graph.items() if is_sampler(node)}
         samplers = samplers - leaves or samplers
+        steered = {node_id for node_id in samplers if _text(graph, node_id, "positive")[1]}
+        samplers = steered or samplers
         first = [
             node_id
             for node_id in samplers
