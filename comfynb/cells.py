@@ -77,7 +77,7 @@ def make_cells(
     """
     base = workflow.with_knobs(storyboard.knobs)
     if base.needs_checkpoint and checkpoint is not None:
-        base = base.with_knobs({"checkpoint": checkpoint})
+        base = base.with_knobs({"checkpoint": checkpoint}, ranges=False)
     seed = secrets.randbelow(RANDOM_SEEDS) if storyboard.seed == "random" else storyboard.seed
     canonicaliser = Canonicaliser(base.graph)
     cells = []

@@ -38,11 +38,11 @@ async def test_a_node_that_raises_and_a_graph_that_is_refused_fail_alone(studio,
     assert raised.error.kind == "node_error"
     assert "out of clay" in raised.error.message
     assert raised.error.node == "guard (Guard)"
-    assert refused.error.kind == unknown.error.kind == "rejected"
-    assert "smaller than min" in refused.error.message
-    assert refused.error.node.endswith("(EmptyLatentImage)")
+    assert refused.error.kind == unknown.error.kind == "invalid"
+    assert "it takes 64 to 512, not -1" in refused.error.message
+    assert refused.error.node.endswith("(EmptyLatentImage.width)")
     assert "no_such_sampler" in unknown.error.message
-    assert unknown.error.node.endswith("(KSampler)")
+    assert unknown.error.node.endswith("(KSampler.sampler_name)")
     assert all(k.error.hint for k in (raised, refused, unknown))
     # Three pictures and the one that raised; of the refused ones nothing was run.
     assert len(engine.ended() - before) == 4

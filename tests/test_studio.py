@@ -23,6 +23,7 @@ from comfynb.errors import (
     NotComfyUIError,
     SceneError,
     ServerUnreachableError,
+    WorkflowCheckError,
 )
 from comfynb.workflows import Workflow
 
@@ -110,10 +111,9 @@ async def test_the_only_checkpoint_is_taken_and_one_may_be_chosen(engine, tmp_pa
     assert (same.status, same.key) == ("cached", taken.key)
     other = comfynb.connect(engine.url, log=tmp_path / "log", checkpoint="other.safetensors")
     async with other as studio:
-        (refused,) = await studio.run(scenes(1), knobs=QUICK)
-    assert (refused.status, refused.error.kind) == ("failed", "rejected")
-    assert "other.safetensors" in refused.error.message
-    assert "CheckpointLoaderSimple" in refused.error.node
+        with pytest.raises(WorkflowCheckError, match=r"no checkpoint 'other.safetensors'") as raised:
+            await studio.run(scenes(1), knobs=QUICK)
+    assert raised.value.problems[0].node_type == "CheckpointLoaderSimple"
 
 
 # -- servers that are not there, or something else
@@ -283,7 +283,7 @@ async def test_a_closed_studio_starts_nothing_and_says_so(engine, flow, tmp_path
 def test_a_studio_that_is_forgotten_lets_go_of_its_server(engine, flow):
     studio = comfynb.connect(engine.url, workflow=flow, log=False)
     studio.render(scenes(1))
-    connection = studio._lane.backend._connection
+    connection = studio._lanes[0].backend._connection
     gone = weakref.ref(studio)
     del studio
     gc.collect()
@@ -430,8 +430,8 @@ async def test_a_token_is_nowhere_but_on_the_wire(flow, tmp_path, caplog, capsys
             assert [k.status for k in keyframes] == ["done", "done", "failed"]
             board = comfynb.open_log(tmp_path / "log").board()
             texts += [studio, run, keyframes, run.plan, run.state, board.state, studio.log]
-            texts += [vars(run), studio._lane.backend, studio.log.df().to_csv()]
-            lane = studio._lane
+            texts += [vars(run), studio._lanes[0].backend, studio.log.df().to_csv()]
+            lane = studio._lanes[0]
             texts += [lane.label, repr(lane)]
         async with comfynb.connect(engine.url, token=TOKEN + "x", **options) as studio:
             with pytest.raises(AccessDeniedError) as refused:
