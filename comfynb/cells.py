@@ -88,7 +88,7 @@ def make_cells(
             cell_workflow = base.with_knobs(values, ranges=False)
         except WorkflowError as error:
             raise WorkflowError(f"scene {scene.id!r}: {error}") from error
-        values = {name: knob.value for name, knob in cell_workflow.knobs.items()}
+        values = cell_workflow.values
         files = _files(cell_workflow.graph, storyboard.knobs_of(scene))
         prompt = values.pop("positive", storyboard.prompt_of(scene))
         cells.append(

@@ -102,10 +102,17 @@ class Workflow:
         return self._make_knobs(self._ask() if self._ask is not None else None)
 
     @property
+    def values(self) -> dict[str, Any]:
+        """What each knob is set to, by name."""
+        return {
+            name: self.graph[place.node]["inputs"][place.inputs[0]]
+            for name, place in self._places.items()
+        }
+
+    @property
     def needs_checkpoint(self) -> bool:
         """Whether it loads a checkpoint that is not chosen yet: the empty name of the library."""
-        checkpoint = self.knobs.get("checkpoint")
-        return checkpoint is not None and checkpoint.value == ""
+        return self.values.get("checkpoint") == ""
 
     def knob(self, name: str) -> Knob:
         """Return a knob.
