@@ -43,4 +43,6 @@ def with_checkpoint(workflow: Workflow, checkpoint: str | None) -> Workflow:
     """
     if checkpoint is None or workflow.needs_checkpoint:
         return workflow
-    return workflow.with_knobs({"checkpoint": checkpoint})
+    return workflow.with_knobs(
+        {"checkpoint": checkpoint}, ranges=False
+    )  # runs look whether it is there
