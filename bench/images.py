@@ -52,7 +52,7 @@ def tapped_studio(url: str, seconds: float, log: Path):
     """A studio as `connect` makes it, on a backend that takes times."""
     lane = lanes.lane(("bench", url), lambda: TappedBackend(Address.parse(url)))
     flow = Workflow.load(graph(seconds))
-    with Studio(lane, stores.hold(log), kind="comfyui", workflow=flow) as studio:
+    with Studio([lane], stores.hold(log), kind="comfyui", workflow=flow) as studio:
         yield studio, lane.backend
 
 

@@ -27,7 +27,9 @@ from comfynb.states import Changes, Snapshot, States
 class StartRun(Protocol):
     """Starts a run over some cells of a board."""
 
-    def __call__(self, indices: Collection[int], *, force: bool, next_seed: bool) -> Run:
+    def __call__(
+        self, indices: Collection[int], *, force: bool, next_seed: bool, resubmit_lost: bool
+    ) -> Run:
         """Start it; see `Board.begin`."""
 
 
@@ -102,16 +104,7 @@ class Board:
         Raises:
             LogError: The log cannot be read, or has no such run.
         """
-        records = sorted(
-            (record for record in log.runs() if run in (None, record.id)),
-            key=lambda record: record.created_at,
-        )
-        if not records:
-            hint = "its .runs() tells which it has" if run else "make one with comfynb.connect()"
-            lacking = f"no run {run!r}" if run else "no run yet"
-            folder = str(log.folder)
-            raise LogError(f"the log at {folder} has {lacking}; {hint}", folder=folder)
-        record = records[-1] if run else _whole(records)
+        record = run_record(log, run)
         keys = {cell.key for cell in record.cells}
         return cls.of_run(record, [k for k in log.keyframes() if k.key in keys])
 
@@ -213,6 +206,7 @@ class Board:
         *,
         force: bool = False,
         next_seed: bool = False,
+        resubmit_lost: bool = True,
     ) -> Run:
         """Start a run over some cells.
 
@@ -220,6 +214,7 @@ class Board:
             indices: Which; None: all.
             force: Make them although the log has them.
             next_seed: Give each of them its next seed first, and so another picture.
+            resubmit_lost: Send anew what a dead session sent and its server forgot.
 
         Raises:
             ClosedError: There is no server behind this board, or it or its studio was closed.
@@ -234,7 +229,7 @@ class Board:
             raise ClosedError("this board was closed; make another")
         if indices is None:
             indices = {state.cell.index for state in self.state.cells}
-        run = self._start(indices, force=force, next_seed=next_seed)
+        run = self._start(indices, force=force, next_seed=next_seed, resubmit_lost=resubmit_lost)
         self.attach(run)
         return run
 
@@ -256,6 +251,29 @@ class Board:
         for task in self._following:
             task.cancel()
         self._states.end()
+
+
+def run_record(log: Log, run: str | None = None) -> RunRecord:
+    """Return a run that a log holds.
+
+    Args:
+        log: Where from.
+        run: Its id; None: the latest, with all cells of its storyboard where it made only some of
+            them again.
+
+    Raises:
+        LogError: The log cannot be read, or has no such run.
+    """
+    records = sorted(
+        (record for record in log.runs() if run in (None, record.id)),
+        key=lambda record: record.created_at,
+    )
+    if not records:
+        hint = "its .runs() tells which it has" if run else "make one with comfynb.connect()"
+        lacking = f"no run {run!r}" if run else "no run yet"
+        folder = str(log.folder)
+        raise LogError(f"the log at {folder} has {lacking}; {hint}", folder=folder)
+    return records[-1] if run else _whole(records)
 
 
 def _whole(records: Sequence[RunRecord]) -> RunRecord:

@@ -114,7 +114,7 @@ def connect(
     except BaseException:
         stores.let_go(store)
         raise
-    return Studio(lane, store, kind=kind, workflow=flow, checkpoint=checkpoint)
+    return Studio([lane], store, kind=kind, workflow=flow, checkpoint=checkpoint)
 
 
 def _read_workflow(workflow: Any, checkpoint: str | None) -> Workflow | WaitingWorkflow:

@@ -16,7 +16,8 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from comfynb import loop
@@ -48,8 +49,8 @@ Work = Callable[[Slot], Coroutine[Any, Any, None]]
 class Feed(Protocol):
     """Something with cells to make, that is: a run."""
 
-    def take(self) -> Work | None:
-        """Give the next piece of work; None when there is nothing to begin now."""
+    def take(self, lane: Lane) -> Work | None:
+        """Give a lane its next piece of work; None when there is nothing to begin now."""
 
     async def cancel(self) -> None:
         """Give up all work; return when nothing of it is on the server."""
@@ -92,15 +93,21 @@ class Lane:
             if work is None:
                 return
             self._busy += 1
-            task = asyncio.get_running_loop().create_task(work(Slot(self._freed)))
+            slot = Slot(self._freed)
+            task = asyncio.get_running_loop().create_task(work(slot))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(self._ended, slot))
+
+    def _ended(self, slot: Slot, task: asyncio.Task[None]) -> None:
+        """Take the slot back from work that did not give it, or never came to begin."""
+        self._tasks.discard(task)
+        slot.free()
 
     def _next(self) -> Work | None:
         for _ in range(len(self._feeds)):
             feed = self._feeds[0]
             self._feeds.rotate(-1)
-            work = feed.take()
+            work = feed.take(self)
             if work is not None:
                 return work
         return None
@@ -165,6 +172,23 @@ def lane(key: Hashable, make: Callable[[], Backend]) -> Lane:
         found = _lanes[key]
         found.hold()
         return found
+
+
+def hold_all(lanes: Sequence[Lane]) -> None:
+    """Hold some lanes, or none of them.
+
+    Raises:
+        ClosedError: The last user of one has let go of it.
+    """
+    held: list[Lane] = []
+    try:
+        for each in lanes:
+            each.hold()
+            held.append(each)
+    except ClosedError:
+        for each in held:
+            each.let_go()
+        raise
 
 
 def wait_closed(timeout: float = 15.0) -> None:

@@ -2,16 +2,21 @@
 
 Two runs that share a cell: the first makes it, the second waits for it. One of these stands for
 each store, since a picture in another log is of no use to this one.
+
+It also remembers what this process has sent to a server that then went away. The log lists only
+what dead sessions have left; but when the server is back, a prompt of our own is to be asked for
+before it is sent again just as much.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Collection
 from weakref import WeakKeyDictionary
 
 from comfynb.keyframes import Keyframe
-from comfynb.log import Store
+from comfynb.log import Store, SubmittedRecord
 
 
 class Making:
@@ -21,6 +26,7 @@ class Making:
         self._runs = 0
         self._in_flight: dict[str, asyncio.Future[Keyframe | None]] = {}
         self._made: dict[str, Keyframe] = {}
+        self._abandoned: dict[str, SubmittedRecord] = {}
 
     def enter(self) -> None:
         """A run begins. From here on it sees here what is made, and in the log what was."""
@@ -48,9 +54,23 @@ class Making:
         """Say what came out; None: nothing that others could share, they make it themselves."""
         if keyframe is not None and keyframe.ok:
             self._made[key] = keyframe
+            for record in self.abandoned({key}):
+                self.settled(record)
         future = self._in_flight.pop(key, None)
         if future is not None and not future.done():
             future.set_result(keyframe)
+
+    def abandon(self, record: SubmittedRecord) -> None:
+        """Say that a prompt's server went away: nobody knows what became of it."""
+        self._abandoned[record.prompt_id] = record
+
+    def abandoned(self, keys: Collection[str]) -> list[SubmittedRecord]:
+        """Return the abandoned prompts of some keys, in the order in which they were sent."""
+        return [record for record in self._abandoned.values() if record.key in keys]
+
+    def settled(self, record: SubmittedRecord) -> None:
+        """Say that it is known what became of a prompt."""
+        self._abandoned.pop(record.prompt_id, None)
 
 
 _by_store: WeakKeyDictionary[Store, Making] = WeakKeyDictionary()

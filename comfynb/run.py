@@ -23,42 +23,40 @@ from collections.abc import (
     Generator,
     Iterable,
     Mapping,
+    Sequence,
 )
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from comfynb import loop, stores
-from comfynb.backends.base import Event, Line, Preview, Progress, Released, Started, Warned
+from comfynb import failures, lanes, loop, stores
+from comfynb.attempts import Attempts
+from comfynb.backends.base import Line
 from comfynb.cells import Cell
 from comfynb.errors import (
-    AccessDeniedError,
     ComfynbError,
     LogWriteError,
-    NotComfyUIError,
     ServerGoneError,
-    WorkerDeadError,
+    ServerUnreachableError,
     WorkflowCheckError,
 )
+from comfynb.fleet import Fleet
 from comfynb.keyframes import ENDED, Failure, Keyframe, Status
-from comfynb.lanes import Lane, Slot, Work
-from comfynb.log import Store
+from comfynb.lanes import Lane, Work
+from comfynb.log import RunRecord, Store, SubmittedRecord
 from comfynb.making import making
 from comfynb.plan import Plan
 from comfynb.results import Results, shared
 from comfynb.server_types import ServerTypes, invalid, place
 from comfynb.states import Changes, Snapshot, States
-from comfynb.uploading import uploaded
 from comfynb.workflows import Report
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS = 2
-"""How often a cell that its server lost is sent in all."""
-
 CANCEL_GRACE = 2.0
 """Seconds that pictures which came in spite of a cancel have to become safe."""
 
-Choose = Callable[[Lane, Plan], Awaitable[Plan]]
+Choose = Callable[[Sequence[Lane], Plan], Awaitable[Plan]]
 
 
 class Run:
@@ -75,37 +73,46 @@ class Run:
     """
 
     def __init__(
-        self, plan: Plan, lane: Lane, store: Store, choose: Choose, *, force: bool = False
+        self,
+        plan: Plan,
+        servers: Sequence[Lane],
+        store: Store,
+        choose: Choose,
+        *,
+        force: bool = False,
+        resubmit_lost: bool = True,
     ) -> None:
         """Begin at once; called by `Studio.run`.
 
         Args:
             plan: What to make.
-            lane: Where.
+            servers: Where.
             store: Where results are kept.
             choose: Settles a plan whose checkpoint is open.
-            force: Make cells although the log has them.
+            force: Make cells although the log has them, or a dead session has sent them.
+            resubmit_lost: Send anew what a dead session sent and its server forgot.
         """
         self.id = str(uuid.uuid4())
         self.plan = plan
         self.error: ComfynbError | None = None
-        self._lane, self._store, self._choose, self._force = lane, store, choose, force
+        self._fleet = Fleet(servers, self._inspect)
+        self._store, self._choose = store, choose
+        self._force, self._resubmit_lost = force, resubmit_lost
         self._states = States(plan.cells)
+        self._results = Results(self.id, store, self._fleet.label)
+        self._attempts = Attempts(self._results, store, self._states)
+        self._reports: dict[Lane, Report] = {}
         self._todo: deque[Cell] = deque()
-        self._lost: dict[int, int] = {}
-        self._sent: dict[str, int] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._joins: dict[int, asyncio.Task[None]] = {}
-        self._results = Results(self.id, store, lane.label)
-        self._types = ServerTypes(lane, store)
         self._open = {cell.index for cell in plan.cells}
-        self._unwanted: set[int] = set()
+        self._unwanted = self._attempts.unwanted
         self._paused = self._feeding = False
         self._all_ended = asyncio.Event()
         self._began, self._over = time.monotonic(), 0.0
         stores.hold_again(store)
         try:
-            lane.hold()
+            lanes.hold_all(servers)
         except BaseException:
             stores.let_go(store)
             raise
@@ -130,13 +137,18 @@ class Run:
 
     @property
     def server(self) -> str:
-        """Name of the server."""
-        return self._lane.label
+        """Name of the server; of several, all of them."""
+        return self._fleet.label
 
     @property
     def line(self) -> Line:
-        """How the line to the server stands."""
-        return self._lane.backend.line
+        """How the line to the server stands; of several, the best one."""
+        return self._fleet.line
+
+    @property
+    def lines(self) -> Mapping[str, Line]:
+        """How the line to each server stands, by its name."""
+        return self._fleet.lines
 
     def subscribe(self, since: int = 0) -> AsyncGenerator[Changes, None]:
         """Yield what changes, from any loop, until the end; see `States.subscribe`."""
@@ -190,7 +202,7 @@ class Run:
     def __repr__(self) -> str:
         state = self.state
         counts = ", ".join(f"{count} {status}" for status, count in state.counts.items())
-        return f"<Run of {len(state.cells)} cells on {self._lane.label}: {counts or 'none'}>"
+        return f"<Run of {len(state.cells)} cells on {self.server}: {counts or 'none'}>"
 
     # -- public: steering
 
@@ -223,7 +235,7 @@ class Run:
         """
         wanted = set(statuses)
         indices = {state.cell.index for state in self.state.cells if state.status in wanted}
-        return Run(self.plan.only(indices), self._lane, self._store, self._choose)
+        return Run(self.plan.only(indices), self._fleet.lanes, self._store, self._choose)
 
     def _on_loop(self, function: Callable[..., None], *args: object) -> None:
         loop.get().call_soon_threadsafe(function, *args)
@@ -232,7 +244,7 @@ class Run:
         if not self.ended:
             self._paused = paused
             self._states.set_paused(paused)
-            self._lane.wake()
+            self._fleet.wake()
 
     # -- the whole
 
@@ -241,34 +253,36 @@ class Run:
         share.enter()
         try:
             if not self.plan.settled:
-                self.plan = await self._choose(self._lane, self.plan)
+                self.plan = await self._choose(self._fleet.lanes, self.plan)
                 for cell in self.plan.cells:
                     self._states.refresh(cell)
             await self._from_log()
             if self._todo:
-                info = await self._lane.open()
-                self._results = replace(self._results, server_version=info.version)
-                report = await self._types.check(self._todo, of=len(self.plan.cells))
+                await self._fleet.open()
+                report = self._compare()
                 report.raise_for_shared()
                 await loop.in_worker(self._results.keep_inputs, self.plan)
-                await loop.in_worker(self._store.add_run, self._results.record(self.plan))
+                await loop.in_worker(self._store.add_run, self._record())
                 await self._refuse(report)
+                orphans = await self._find_orphans()
                 self._feeding = True
-                self._lane.add(self)
+                self._adopt(orphans)
+                self._fleet.feed(self)
                 await self._all_ended.wait()
         except ComfynbError as exc:
             self.error = exc
-            self._end_open("failed", _failure(exc))
+            self._end_open("failed", failures.failure_of(exc))
         except asyncio.CancelledError:
-            self._end_open("cancelled", Failure("cancelled", "cancelled before it was begun"))
+            self._end_open("cancelled", failures.NOT_BEGUN)
         except Exception as exc:
             logger.exception("a run stopped on an error of comfynb's own")
             self.error = ComfynbError(f"an error of comfynb's own: {exc!r}; please report it")
             self.error.__cause__ = exc
             self._end_open("failed", Failure("internal", repr(exc)))
         finally:
-            self._lane.remove(self)
-            self._lane.let_go()
+            await self._fleet.aclose()
+            for lane in self._fleet.lanes:
+                lane.let_go()
             stores.let_go(self._store)
             share.leave()
             self._over = time.monotonic()
@@ -283,9 +297,35 @@ class Run:
             if cell.key in found:
                 self._give(cell, shared(cell, found[cell.key]))
             elif cell.index in self._unwanted:
-                self._give(cell, self._results.unmade(cell, "cancelled", _CANCELLED))
+                self._give(cell, self._results.unmade(cell, "cancelled", failures.CANCELLED))
             else:
                 self._todo.append(cell)
+
+    async def _inspect(self, lane: Lane) -> None:
+        """Ask a server whether it has what the cells need; see `Fleet`.
+
+        Raises:
+            WorkflowCheckError: It came late, and lacks what those before it have.
+        """
+        types = ServerTypes(lane, self._store)
+        report = await types.check(list(self._todo), of=len(self.plan.cells))
+        self._reports[lane] = report
+        if self._feeding and report.errors:
+            raise WorkflowCheckError(report)
+
+    def _compare(self) -> Report:
+        """Keep the servers that can make most of the cells; return what these refuse."""
+        report = min(
+            (self._reports[lane] for lane in self._fleet.live), key=lambda r: len(r.errors)
+        )
+        for lane in list(self._fleet.live):
+            if len(self._reports[lane].errors) > len(report.errors):
+                self._fleet.drop(lane, WorkflowCheckError(self._reports[lane]))
+        return report
+
+    def _record(self) -> RunRecord:
+        version = ", ".join(filter(None, self._fleet.versions.values()))
+        return replace(self._results, server_version=version).record(self.plan)
 
     async def _refuse(self, report: Report) -> None:
         """Fail the cells that their server is certain to refuse; the others go on."""
@@ -304,11 +344,42 @@ class Run:
         for (cell, _), keyframe in zip(refused, made, strict=True):
             self._give(cell, keyframe)
 
+    # -- what dead sessions left
+
+    async def _find_orphans(self) -> dict[str, list[SubmittedRecord]]:
+        """Return what was sent for our cells and never came to an end, by key."""
+        if self._force:
+            return {}
+        keys = {cell.key for cell in self._todo}
+        left = await loop.in_worker(partial(self._store.orphans, keys=keys))
+        by_key: dict[str, list[SubmittedRecord]] = {}
+        for record in (*left, *making(self._store).abandoned(keys)):
+            by_key.setdefault(record.key, []).append(record)
+        return by_key
+
+    def _adopt(self, orphans: Mapping[str, Sequence[SubmittedRecord]]) -> None:
+        """Follow them; they are on their servers already and need no slot."""
+        share = making(self._store)
+        live = tuple(self._fleet.live)
+        for cell in [cell for cell in self._todo if cell.key in orphans]:
+            if share.in_flight(cell.key) is None:  # else `take` joins who does
+                self._todo.remove(cell)
+                share.begin(cell.key)
+                adopt = partial(
+                    self._attempts.adopt,
+                    cell,
+                    orphans[cell.key],
+                    live,
+                    resubmit_lost=self._resubmit_lost,
+                )
+                doing = self._do(cell, adopt, None)
+                self._tasks[cell.index] = asyncio.create_task(doing, name="comfynb-adopt")
+
     # -- one cell
 
-    def take(self) -> Work | None:
-        """Give the lane the next cell; see `lanes.Feed`."""
-        while self._todo and not self._paused:
+    def take(self, lane: Lane) -> Work | None:
+        """Give a lane the next cell; see `lanes.Feed`."""
+        while self._todo and not self._paused and self._fleet.may_take(lane):
             cell = self._todo.popleft()
             share = making(self._store)
             made = None if self._force else share.made(cell.key)
@@ -318,7 +389,9 @@ class Run:
                 self._joins[cell.index] = asyncio.create_task(self._join(cell))
             else:
                 share.begin(cell.key)
-                return lambda slot: self._make(cell, slot)
+                return lambda slot: self._do(
+                    cell, partial(self._attempts.make, cell, lane, slot), lane
+                )
         return None
 
     async def _join(self, cell: Cell) -> None:
@@ -326,104 +399,69 @@ class Run:
         future = making(self._store).in_flight(cell.key)
         try:
             keyframe = None if future is None else await asyncio.shield(future)
-            if keyframe is not None and keyframe.status in ("done", "failed"):
+            if keyframe is not None and keyframe.status != "cancelled":
                 self._give(cell, shared(cell, keyframe))
             else:
                 self._put_back(cell)
         except asyncio.CancelledError:
-            self._give(cell, self._results.unmade(cell, "cancelled", _CANCELLED))
+            self._give(cell, self._results.unmade(cell, "cancelled", failures.CANCELLED))
         except Exception as exc:  # noqa: BLE001 - the top of a task
             self._give(cell, self._broken(cell, exc))
         finally:
             self._joins.pop(cell.index, None)
-            self._lane.wake()
+            self._fleet.wake()
 
     def _put_back(self, cell: Cell) -> None:
         """It is to be made after all: next, unless it was cancelled meanwhile."""
         if cell.index in self._unwanted:
-            self._give(cell, self._results.unmade(cell, "cancelled", _CANCELLED))
+            self._give(cell, self._results.unmade(cell, "cancelled", failures.CANCELLED))
         else:
             self._todo.appendleft(cell)
 
-    async def _make(self, cell: Cell, slot: Slot) -> None:
-        """Make one cell; whatever happens, it ends or goes back to the queue."""
+    async def _do(
+        self, cell: Cell, work: Callable[[], Awaitable[Keyframe | None]], lane: Lane | None
+    ) -> None:
+        """Make one cell; whatever happens, it ends or goes back to the queue.
+
+        Args:
+            cell: Which.
+            work: Makes it; where it gives None, it is to be made once more.
+            lane: Where; None: wherever it is.
+        """
         task = asyncio.current_task()
         assert task is not None
         self._tasks[cell.index] = task
         keyframe: Keyframe | None = None
         try:
-            keyframe = await self._attempt(cell, slot)
+            keyframe = await work()
             if keyframe is None:
                 self._put_back(cell)
             else:
                 self._give(cell, keyframe)
         except asyncio.CancelledError:
-            keyframe = self._results.unmade(cell, "cancelled", _CANCELLED)
+            keyframe = self._results.unmade(cell, "cancelled", failures.CANCELLED)
             self._give(cell, keyframe)
-        except (ServerGoneError, LogWriteError) as exc:
-            await self._give_up(cell, _failure(exc))
+        except (ServerGoneError, ServerUnreachableError) as exc:
+            if lane is not None and self._fleet.drop(lane, exc):
+                self._states.change(cell.index, status="queued", preview=None, step=None)
+                self._put_back(cell)
+            else:
+                await self._give_up(cell, failures.failure_of(exc))
+        except LogWriteError as exc:
+            await self._give_up(cell, failures.failure_of(exc))
         except ComfynbError as exc:
-            self._give(cell, self._results.unmade(cell, "failed", _failure(exc)))
+            self._give(cell, self._results.unmade(cell, "failed", failures.failure_of(exc)))
         except Exception as exc:  # noqa: BLE001 - the top of a task
             keyframe = self._broken(cell, exc)
             self._give(cell, keyframe)
         finally:
             self._tasks.pop(cell.index, None)
             making(self._store).end(cell.key, keyframe)
-            slot.free()
-            self._lane.wake()
+            self._fleet.wake()
 
     def _broken(self, cell: Cell, exc: Exception) -> Keyframe:
         logger.error("a cell stopped on an error of comfynb's own", exc_info=exc)
         return self._results.unmade(cell, "failed", Failure("internal", repr(exc)))
-
-    async def _attempt(self, cell: Cell, slot: Slot) -> Keyframe | None:
-        """Send a cell and keep what comes; None: its server lost it, once more."""
-        prompt_id = str(uuid.uuid4())
-        warned: list[str] = []
-        begun = time.monotonic()
-        graph = await uploaded(cell, self._lane.backend, self._store)
-        await loop.in_worker(
-            self._store.add_submitted,
-            prompt_id=prompt_id,
-            run=self.id,
-            key=cell.key,
-            scene=cell.scene.id,
-            server=self._lane.label,
-        )
-        if cell.index in self._unwanted:
-            return self._results.unmade(cell, "cancelled", _CANCELLED)
-        self._states.change(cell.index, status="submitted")
-        self._sent[prompt_id] = cell.index
-        try:
-            outcome = await self._lane.backend.render(
-                prompt_id, graph, lambda event: self._hear(cell, slot, warned, event)
-            )
-        finally:
-            self._sent.pop(prompt_id, None)
-        if cell.index in self._unwanted and outcome.status in ("cancelled", "lost"):
-            outcome = replace(outcome, status="cancelled", failure=_CANCELLED)  # by us
-        attempts = self._lost[cell.index] = self._lost.get(cell.index, 0) + 1
-        if outcome.status == "lost" and attempts < ATTEMPTS:
-            self._states.change(cell.index, status="queued", preview=None, step=None)
-            return None
-        return await loop.in_worker(self._results.keep, cell, prompt_id, outcome, warned, begun)
-
-    def _hear(self, cell: Cell, slot: Slot, warned: list[str], event: Event) -> None:
-        match event:
-            case Started():
-                self._states.change(cell.index, status="running")
-            case Progress(node, value, maximum):
-                self._states.change(
-                    cell.index, status="running", node=node, step=value, steps=maximum
-                )
-            case Preview(node, data, _):
-                self._states.change(cell.index, node=node, preview=data)
-            case Warned(message):
-                logger.warning("%s: %s", cell.scene.label, message)
-                warned.append(message)
-            case Released():
-                slot.free()
 
     # -- ending
 
@@ -471,13 +509,11 @@ class Run:
             return
         for cell in [cell for cell in self._todo if cell.index in wanted]:
             self._todo.remove(cell)
-            self._give(cell, self._results.unmade(cell, "cancelled", _CANCELLED))
+            self._give(cell, self._results.unmade(cell, "cancelled", failures.CANCELLED))
         joins = [task for index, task in self._joins.items() if index in wanted]
         for task in joins:
             task.cancel()
-        await self._lane.backend.cancel(
-            [prompt_id for prompt_id, index in self._sent.items() if index in wanted]
-        )
+        await self._attempts.cancel(wanted)
         tasks = [task for index, task in self._tasks.items() if index in wanted]
         if tasks:
             await asyncio.wait(tasks, timeout=CANCEL_GRACE)
@@ -486,28 +522,6 @@ class Run:
         await asyncio.gather(*tasks, *joins, return_exceptions=True)
         if scenes is None:
             await self._states.until_ended()
-
-
-_CANCELLED = Failure("cancelled", "cancelled before it was made")
-
-_KINDS: Mapping[type[ComfynbError], tuple[str, str]] = {
-    ServerGoneError: ("server_gone", "start it again, then retry"),
-    WorkerDeadError: ("worker_dead", "restart ComfyUI, then retry"),
-    LogWriteError: (
-        "log_write",
-        "mend that, then retry; what was drawn meanwhile is still on the server",
-    ),
-    AccessDeniedError: ("access_denied", "connect again with what the server wants"),
-    NotComfyUIError: ("not_comfyui", "look at what answers there, then retry"),
-}
-"""Kind and hint of the failures that errors become."""
-
-
-def _failure(error: ComfynbError) -> Failure:
-    if isinstance(error, WorkflowCheckError):
-        return invalid(error.problems)
-    kind, hint = _KINDS.get(type(error), ("not_started", ""))
-    return Failure(kind, str(error), hint=hint)
 
 
 def _make_thumbnail(store: Store, sha256: str) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from comfynb import lanes, loop, stores
-from comfynb.board import Board
+from comfynb.board import Board, run_record
 from comfynb.errors import (
     CheckpointError,
     ClosedError,
@@ -48,7 +48,7 @@ class Studio:
 
     def __init__(
         self,
-        lane: Lane,
+        servers: Sequence[Lane],
         store: Store,
         *,
         kind: str,
@@ -58,7 +58,7 @@ class Studio:
         """Put one together; `connect` is the usual way.
 
         Args:
-            lane: The server, held for this studio already.
+            servers: The servers, held for this studio already; at least one.
             store: Where results are kept, held for it likewise.
             kind: Of the backend, as it stands in content keys.
             workflow: What renders the scenes.
@@ -66,10 +66,10 @@ class Studio:
         """
         self._workflow: Workflow | WaitingWorkflow = workflow
         self.checkpoint = checkpoint
-        self._lane, self._store, self._kind = lane, store, kind
-        self._types = ServerTypes(lane, store)
+        self._lanes, self._store, self._kind = tuple(servers), store, kind
+        self._types = ServerTypes(self._lanes[0], store)
         # Runs when the studio is closed, forgotten, or the interpreter ends.
-        self._release = weakref.finalize(self, _let_go, lane, store)
+        self._release = weakref.finalize(self, _let_go, self._lanes, store)
 
     # -- drawing
 
@@ -78,7 +78,7 @@ class Studio:
         """What renders the scenes; `workflow.knobs` is a table of what can be turned.
 
         Types, ranges and choices are what the server said last. A table asks it for them where
-        it never did; setting this takes another workflow from now on.
+        it never did.
 
         What ComfyUI's editor saved is converted when this is first read, with the node classes
         that are known; the server is asked where none are, or one is missing.
@@ -93,6 +93,7 @@ class Studio:
 
     @workflow.setter
     def workflow(self, workflow: Workflow) -> None:
+        """Take another workflow from now on."""
         self._workflow = workflow
 
     def _convert(self, waiting: WaitingWorkflow) -> Workflow:
@@ -131,7 +132,7 @@ class Studio:
 
     async def _checked(self, plan: Plan) -> Report:
         if not plan.settled:
-            plan = await self._choose(self._lane, plan)
+            plan = await self._choose(self._lanes, plan)
         return await self._types.check(plan.cells, of=len(plan.cells))
 
     def plan(
@@ -167,12 +168,19 @@ class Studio:
             storyboard = replace(storyboard, **changes)
         return Plan.make(storyboard, self.workflow, kind=self._kind, checkpoint=self.checkpoint)
 
-    def run(self, scenes: Any, *, force: bool = False, **shared: Any) -> Run:
+    def run(
+        self, scenes: Any, *, force: bool = False, resubmit_lost: bool = True, **shared: Any
+    ) -> Run:
         """Start a run and return its handle at once.
+
+        What the log has is not made again; nor is what a session that died had sent, where its
+        server still has it.
 
         Args:
             scenes: As for `plan`.
-            force: Make cells although the log has them.
+            force: Make cells although the log, or a server, has them.
+            resubmit_lost: Send anew what a session that died had sent and its server forgot;
+                False leaves those cells `lost`.
             **shared: `style`, `negative`, `seed`, `knobs`: as for `plan`.
 
         Raises:
@@ -180,28 +188,66 @@ class Studio:
             WorkflowError: The workflow cannot take what a scene gives.
             ClosedError: The studio was closed.
         """
-        return self._start(self.plan(scenes, **shared), force)
+        plan = self.plan(scenes, **shared)
+        return self._start(plan, force=force, resubmit_lost=resubmit_lost)
 
-    def board(self, scenes: Any, *, force: bool = False, **shared: Any) -> Board:
+    def resume(self, run: str | None = None, *, resubmit_lost: bool = True) -> Run:
+        """Go on with a run that the log has, and that was broken off; `grid(resume=...)` shows it.
+
+        What it had sent is fetched from its server, what is missing is made. A second call makes
+        nothing.
+
+        Args:
+            run: Its id, as `log.runs()` lists it; None: the latest.
+            resubmit_lost: As for `run`.
+
+        Raises:
+            LogError: There is no such run, or this studio keeps no log.
+            WorkflowError: It was made by another kind of server, which draws other pictures.
+            ClosedError: The studio was closed.
+        """
+        return self._start(self._recall(run), resubmit_lost=resubmit_lost)
+
+    def _recall(self, run: str | None) -> Plan:
+        """Return the plan of a run out of the log."""
+        record = run_record(self.log, run)
+        storyboard = Storyboard.from_dict(record.storyboard)
+        flow = Workflow.load(record.workflow)
+        plan = Plan.make(storyboard, flow, kind=self._kind, checkpoint=record.checkpoint)
+        plan = plan.only({cell.index for cell in record.cells})
+        if not {cell.key for cell in plan.cells} & {cell.key for cell in record.cells}:
+            raise WorkflowError(
+                f"the run {record.id} was made on {record.server}, and {self.server} would draw "
+                "other pictures: connect to a server of the same kind, or give the scenes to grid()"
+            )
+        return plan
+
+    def board(
+        self, scenes: Any, *, force: bool = False, resubmit_lost: bool = True, **shared: Any
+    ) -> Board:
         """Start a run on a board of its own, which outlives it; arguments as for `run`."""
         board = self._lay_out(self.plan(scenes, **shared))
-        board.begin(force=force)
+        board.begin(force=force, resubmit_lost=resubmit_lost)
         return board
 
     def _lay_out(self, plan: Plan) -> Board:
-        def start(indices: Collection[int], *, force: bool, next_seed: bool) -> Run:
+        def start(
+            indices: Collection[int], *, force: bool, next_seed: bool, resubmit_lost: bool
+        ) -> Run:
             nonlocal plan
             if next_seed:
                 plan = plan.with_next_seeds(indices)
-            return self._start(plan.only(indices), force)
+            return self._start(plan.only(indices), force=force, resubmit_lost=resubmit_lost)
 
         return Board(plan.cells, start=start, title=plan.storyboard.title)
 
     def grid(
         self,
-        scenes: Any,
+        scenes: Any = None,
         *,
+        resume: str | bool = False,
         force: bool = False,
+        resubmit_lost: bool = True,
         title: str | None = None,
         static_twin: bool | Literal["auto"] = "auto",
         **shared: Any,
@@ -211,8 +257,10 @@ class Studio:
         Running the same cell again replaces its grid, and joins what is being made.
 
         Args:
-            scenes: As for `plan`.
-            force: Make cells although the log has them.
+            scenes: As for `plan`; None where a run is resumed.
+            resume: Id of a run to go on with, or True for the latest; see `resume`.
+            force: As for `run`.
+            resubmit_lost: As for `run`.
             title: Stands above the tiles; None: the storyboard's.
             static_twin: Whether a contact sheet is saved beside the live grid, for when there is
                 no kernel; "auto": where the live grid can hide it.
@@ -222,7 +270,7 @@ class Studio:
             A handle: `await grid` for the keyframes, `async for keyframe in grid` to observe.
 
         Raises:
-            TypeError: A keyword that is not known.
+            TypeError: A keyword that is not known, or both scenes and a run, or neither.
             ComfynbError: As for `run`.
 
         Example:
@@ -234,10 +282,16 @@ class Studio:
         for name in shared.keys() - SHARED:
             turn = f"knobs={{{name!r}: ...}}" if name in self.workflow.knobs else ", ".join(SHARED)
             raise TypeError(f"grid() has no keyword {name!r}; did you mean {turn}?")
-        board = self._lay_out(self.plan(scenes, **shared))
+        if (scenes is None) is (resume is False):
+            raise TypeError("grid() takes scenes, or resume=True or a run's id to go on with")
+        if resume is False:
+            plan = self.plan(scenes, **shared)
+        else:
+            plan = self._recall(None if resume is True else resume)
+        board = self._lay_out(plan)
         grid = SceneGrid(board, title=title, static_twin=static_twin)
         try:
-            board.begin(force=force)
+            board.begin(force=force, resubmit_lost=resubmit_lost)
         except ClosedError:
             grid.close()
             raise
@@ -256,7 +310,8 @@ class Studio:
         Args:
             scenes: As for `plan`.
             force: Make cells although the log has them.
-            **shared: `style`, `negative`, `seed`, `knobs`: as for `plan`.
+            **shared: `style`, `negative`, `seed`, `knobs`: as for `plan`; `resubmit_lost`: as
+                for `run`.
 
         Yields:
             Keyframes; a cell that failed is one with `status` "failed" and an `error`.
@@ -283,7 +338,8 @@ class Studio:
         Args:
             scenes: As for `plan`.
             force: Make cells although the log has them.
-            **shared: `style`, `negative`, `seed`, `knobs`: as for `plan`.
+            **shared: `style`, `negative`, `seed`, `knobs`: as for `plan`; `resubmit_lost`: as
+                for `run`.
 
         Returns:
             The keyframes in the order of the storyboard; failed ones among them.
@@ -310,28 +366,36 @@ class Studio:
                 loop.wait(run.cancel())
             raise
 
-    def _start(self, plan: Plan, force: bool) -> Run:  # noqa: FBT001
+    def _start(self, plan: Plan, *, force: bool = False, resubmit_lost: bool = True) -> Run:
         if not self._release.alive:
             raise ClosedError("this studio was closed; connect again")
-        return Run(plan, self._lane, self._store, self._choose, force=force)
+        return Run(
+            plan, self._lanes, self._store, self._choose, force=force, resubmit_lost=resubmit_lost
+        )
 
-    async def _choose(self, lane: Lane, plan: Plan) -> Plan:
-        """Settle the checkpoint: the server's only one."""
-        try:
-            names = await lane.backend.checkpoints()
-        except (ServerUnreachableError, ServerGoneError):
+    async def _choose(self, lanes: Sequence[Lane], plan: Plan) -> Plan:
+        """Settle the checkpoint: the only one that all servers have which answer."""
+        asked = await asyncio.gather(
+            *(lane.backend.checkpoints() for lane in lanes), return_exceptions=True
+        )
+        errors = [answer for answer in asked if isinstance(answer, BaseException)]
+        answers = [answer for answer in asked if not isinstance(answer, BaseException)]
+        if not answers:
+            if not isinstance(errors[0], ServerUnreachableError | ServerGoneError):
+                raise errors[0]
             remembered = await loop.in_worker(self._remembered)
             if remembered is None:
-                raise
+                raise errors[0]
             return plan.settle(remembered)  # enough to show what the log has
+        names = sorted(set(answers[0]).intersection(*answers[1:]))
         if len(names) != 1:
-            raise CheckpointError(lane.label, names)
+            raise CheckpointError(self.server, names)
         return plan.settle(names[0])
 
     def _remembered(self) -> str | None:
         """The checkpoint that the log's last run on this server took."""
         runs = self._store.runs() if isinstance(self._store, Log) else []
-        taken = [run.checkpoint for run in runs if run.server == self._lane.label]
+        taken = [run.checkpoint for run in runs if run.server == self.server]
         return taken[-1] if taken else None
 
     # -- what was made
@@ -349,8 +413,8 @@ class Studio:
 
     @property
     def server(self) -> str:
-        """Name of the server: host and port, or "embedded engine"."""
-        return self._lane.label
+        """Name of the server: host and port, or "embedded engine"; of several, all of them."""
+        return ", ".join(lane.label for lane in self._lanes)
 
     def __repr__(self) -> str:
         kept = f"log {self._store.shown}" if isinstance(self._store, Log) else "no log"
@@ -415,6 +479,7 @@ async def _awaited(run: Run) -> list[Keyframe]:
     return await run
 
 
-def _let_go(lane: Lane, store: Store) -> None:
-    lane.let_go()
+def _let_go(servers: Sequence[Lane], store: Store) -> None:
+    for lane in servers:
+        lane.let_go()
     stores.let_go(store)

@@ -21,6 +21,7 @@ from websockets.sync.client import connect as ws_connect
 from comfynb import lanes, loop, stores
 from comfynb.backends.comfyui import Address, ComfyUIBackend
 from comfynb.studio import Studio
+from comfynb.testing import EngineProcess
 from comfynb.workflows import Workflow
 
 NODES = Path(__file__).parent / "nodes.py"
@@ -119,19 +120,12 @@ class Server:
         return prompt_id
 
 
-class Engine(Server):
+class Engine(EngineProcess, Server):
     """A stand-alone engine with the test nodes, which can be killed and started again."""
 
-    def start(self) -> None:
-        command = [sys.executable, "-m", "comfynb.engine", "--owned", "--threads", "1"]
-        command += ["--nodes", str(NODES), "--port", str(self.port), "--token", self.token]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        hello = json.loads(self.process.stdout.readline())
-        self.port = int(hello["url"].rpartition(":")[2])
-
-    def stop(self) -> None:
-        self.process.stdin.close()
-        self._reap()
+    def __init__(self, token: str = "") -> None:
+        EngineProcess.__init__(self, token=token, nodes=NODES)
+        Server.__init__(self, token)
 
     def post_prompt(self, *, client_id: str = "", **knobs) -> str:
         """Send a prompt as a client of its own does; return its id."""
@@ -175,7 +169,7 @@ def studio_on(url: str, *, workflow, log, **options) -> Studio:
     """A studio on a lane of its own, whose backend takes `options` that `connect` has not."""
     key = ("test", url, object())
     lane = lanes.lane(key, lambda: ComfyUIBackend(Address.parse(url), **options))
-    return Studio(lane, stores.hold(log), kind="comfyui", workflow=workflow)
+    return Studio([lane], stores.hold(log), kind="comfyui", workflow=workflow)
 
 
 def script(text: str, *arguments: object, errors: bool = False) -> subprocess.Popen[str]:

@@ -158,7 +158,7 @@ def test_studios_on_one_server_share_a_lane_and_those_with_other_tokens_do_not()
         connect(url="http://gpu:1/") as two,
         connect(url="gpu:1", token="t") as three,
     ):
-        assert one._lane is two._lane is not three._lane
+        assert one._lanes[0] is two._lanes[0] is not three._lanes[0]
     assert not lanes._lanes
 
 

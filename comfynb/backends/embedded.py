@@ -117,7 +117,10 @@ class EmbeddedBackend(Backend):
         return await self._server.render(prompt_id, graph, listener)
 
     async def adopt(  # noqa: D102
-        self, prompt_id: str, graph: Mapping[str, Any], listener: Listener
+        self,
+        prompt_id: str,  # noqa: ARG002
+        graph: Mapping[str, Any],  # noqa: ARG002
+        listener: Listener,  # noqa: ARG002
     ) -> Outcome | None:
         return None  # an engine ends with the process that sent it prompts; this is another one
 

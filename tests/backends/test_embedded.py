@@ -107,7 +107,7 @@ async def test_a_crash_between_runs_is_not_even_noticed(tmp_path):
         await studio.run(scenes(1), knobs=QUICK)
         (engine,) = engines()
         engine.kill()
-        wait_for(lambda: not studio._lane.backend._alive())
+        wait_for(lambda: not studio._lanes[0].backend._alive())
         keyframes = await studio.run(scenes(2), knobs=QUICK, force=True)
         assert [k.status for k in keyframes] == ["done", "done"]
 
@@ -277,7 +277,7 @@ async def test_a_token_is_wanted_and_shown_nowhere(tmp_path, caplog):
     caplog.set_level("DEBUG")
     async with connect(tmp_path) as studio:
         (keyframe,) = await studio.run(scenes(1), knobs=QUICK)
-        backend = studio._lane.backend
+        backend = studio._lanes[0].backend
         token = backend._server._address.headers["Authorization"].removeprefix("Bearer ")
         url = backend._server._address.url
         assert len(token) >= 20

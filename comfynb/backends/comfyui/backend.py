@@ -33,8 +33,10 @@ from comfynb.errors import (
     ServerGoneError,
     ServerUnreachableError,
     WorkerDeadError,
+    WorkflowError,
 )
 from comfynb.keyframes import Failure
+from comfynb.workflows.graph import parse_graph
 
 logger = logging.getLogger(__name__)
 
@@ -487,9 +489,10 @@ def _ids(answer: object, key: str) -> set[str]:
 
 def _graph(item: object) -> Mapping[str, Any]:
     """Return the graph of an item of /queue, or of a history entry's `prompt`."""
-    graph = item[2] if isinstance(item, list) and len(item) > 2 else None
-    sound = isinstance(graph, dict) and all(isinstance(node, dict) for node in graph.values())
-    return graph if isinstance(graph, dict) and sound else {}
+    try:
+        return parse_graph(item[2] if isinstance(item, list) and len(item) > 2 else None)
+    except WorkflowError:  # a stranger's; what we sent, we know
+        return {}
 
 
 def _rejected(error: PromptRejectedError) -> Failure:

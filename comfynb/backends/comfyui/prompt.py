@@ -80,6 +80,7 @@ class Prompt:
         chosen_id: The id that we chose; a server before 0.3.45 gives it another.
         sent: Whether it was POSTed, or is just now.
         posting: Whether it is not clear yet that the server has it.
+        adopted: Whether another process sent it: how long it took was not seen.
         epoch: The connection it was sent under; messages come only while it stands.
         heard_at: When anything was last known of it; seconds, monotonic.
         ask: It has left the worker and only the history knows how.
@@ -94,7 +95,7 @@ class Prompt:
         self, prompt_id: str, graph: Mapping[str, Any], listener: Listener, fetch: Fetch
     ) -> None:
         self.id = self.chosen_id = prompt_id
-        self.sent = self.posting = False
+        self.sent = self.posting = self.adopted = False
         self.epoch = -1
         self.ask = False
         self.asked_at = 0.0
@@ -127,6 +128,10 @@ class Prompt:
         """It is about to be POSTed under a connection."""
         self.epoch, self.sent, self.posting = epoch, True, True
         self.sent_at = self.heard_at = time.monotonic()
+
+    def adopt(self) -> None:
+        """A session that has died sent it: nothing will be heard of it, so it is asked about."""
+        self.sent = self.adopted = True
 
     # -- what the socket says
 
@@ -381,8 +386,8 @@ class Prompt:
             failure=failure,
             unknown_words=self._unknown_words,
             server_cached=bool(self._cached) and self._cached >= self._graph.keys(),
-            queued_ms=_between(self.sent_at, self._started_at),
-            executing_ms=_between(self._started_at, self._reported_at),
+            queued_ms=None if self.adopted else _between(self.sent_at, self._started_at),
+            executing_ms=None if self.adopted else _between(self._started_at, self._reported_at),
             fetch_ms=fetch_ms,
         )
 
