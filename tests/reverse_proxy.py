@@ -43,6 +43,7 @@ class ReverseProxy:
 
     Attributes:
         seen: Every request so far.
+        date: Said at the opening of a socket instead of the time; None: the time.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class ReverseProxy:
     ) -> None:
         self.gate = gate
         self.seen: list[Seen] = []
+        self.date: str | None = None
         self._target, self._base, self._name = target, base, name
         self._tls: ssl.SSLContext | None = None
         if authority is not None:
@@ -121,6 +123,8 @@ class ReverseProxy:
 
     async def _pass_socket(self, request: web.Request, behind: str) -> web.StreamResponse:
         here = web.WebSocketResponse(max_msg_size=0)
+        if self.date is not None:
+            here.headers["Date"] = self.date
         async with self._session.ws_connect(behind, max_msg_size=0) as there:
             await here.prepare(request)
             ways = (

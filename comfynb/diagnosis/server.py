@@ -12,7 +12,7 @@ from urllib.parse import quote
 from comfynb.backends.comfyui.backend import INTERRUPTS_BY_ID
 from comfynb.diagnosis.notes import Notes, clean, count, size, span
 from comfynb.diagnosis.visit import Visit, listed, mapping, number
-from comfynb.errors import BackendError, NotComfyUIError, ServerError
+from comfynb.errors import BackendError, ServerError
 
 OLD = {
     (0, 3, 45): (
@@ -124,7 +124,9 @@ async def models(visit: Visit, notes: Notes) -> None:
     """How many models each folder has."""
     try:
         folders = [str(name) for name in listed(await visit.http.get_json("/models"))]
-    except (ServerError, NotComfyUIError):
+    except ServerError as exc:
+        if exc.status is None or exc.status >= 500:
+            raise
         notes.skip("it is too old to list its models")
         return
     limit = asyncio.Semaphore(AT_ONCE)

@@ -24,6 +24,7 @@ class Visit:
         http: To ask it.
         round_trip: Whether a small prompt may be sent.
         stats: Its answer to /system_stats.
+        heard: Whether its WebSocket opened.
         busy: Whether anything ran or waited there.
         stuck: Whether its worker seems dead.
         pictures: Files of the last entries of its history, newest first.
@@ -34,6 +35,7 @@ class Visit:
     http: Http
     round_trip: bool
     stats: Mapping[str, Any] = field(default_factory=dict)
+    heard: bool = False
     busy: bool = False
     stuck: bool = False
     pictures: list[dict[str, str]] = field(default_factory=list)

@@ -44,6 +44,7 @@ async def websocket(visit: Visit, notes: Notes) -> None:
     except BackendError as exc:
         notes.problem(*advice(exc))
         return
+    visit.heard = True
     try:
         took = time.monotonic() - begun
         notes.fact("Handshake", span(took), handshake_ms=round(took * 1000, 2))
@@ -174,7 +175,7 @@ async def history(visit: Visit, notes: Notes) -> None:
             "look at the server's log",
         )
     elif failed:
-        notes.note(f"{len(failed)} of the last {len(entries)} prompts failed: {failed[-1]}")
+        notes.note(f"lately {len(failed)} of {count(len(entries), 'prompt')} failed: {failed[-1]}")
 
 
 def _files(entry: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -253,6 +254,10 @@ async def round_trip(visit: Visit, notes: Notes) -> None:
     lacking = {"EmptyImage", "PreviewImage"} - visit.nodes
     if not visit.round_trip:
         notes.skip("nothing was to be sent")
+    elif not visit.heard:
+        notes.skip("without a WebSocket it cannot be followed")
+    elif visit.stuck:
+        notes.skip("its worker is dead")
     elif visit.busy:
         notes.skip("it is at work, and nobody should wait for a test")
     elif visit.nodes and lacking:

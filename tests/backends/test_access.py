@@ -105,8 +105,7 @@ async def test_user_password_and_query_of_the_address_open_both_too(proxy, ca):
 
 
 async def test_a_door_that_only_the_socket_has_is_named(proxy, ca):
-    closed = web.Response(status=403)
-    proxy.gate = lambda request: closed if "Upgrade" in request.headers else None
+    proxy.gate = lambda r: web.Response(status=403) if "Upgrade" in r.headers else None
     error = await refused(proxy.url, ca=ca, token=SECRET)
     assert isinstance(error, AccessDeniedError)
     assert "WebSocket" in str(error)
