@@ -153,7 +153,7 @@ def _knobs_html(title: str, knobs: Sequence[Knob]) -> str:
         "which happens with the first picture.</p>"
     )  # fmt: skip
     return (
-        f'<div class="comfynb-table">{_STYLE}<table><caption><b>{escape(title)}</b> '
+        f'<div class="comfynb-table">{_STYLE}<table class="knobs"><caption><b>{escape(title)}</b> '
         f"<span>{len(knobs)} knobs</span></caption><thead><tr><th>Knob</th><th>Value</th>"
         f"<th>Takes</th><th>Where</th></tr></thead><tbody>{rows}</tbody></table>{foot}</div>"
     )
@@ -163,7 +163,10 @@ def _knob_row(knob: Knob) -> str:
     empty = isinstance(knob.value, str) and not knob.value
     value = "<i>empty</i>" if empty else f"<span>{escape(_one_line(knob.value))}</span>"
     number = ' class="n"' if knob.kind in ("whole", "number") else ""
-    tip = f"<small>{escape(_cut(knob.tooltip, 160))}</small>" if knob.tooltip else ""
+    if knob.choices is not None and knob.value not in (*knob.choices, ""):
+        value += ' <b class="warn">not there</b>'
+    tip = escape(_cut(" ".join(knob.tooltip.split()), 400)) if knob.tooltip else ""
+    tip = f'<small title="{tip}">{tip}</small>' if tip else ""
     inputs = "".join(f"<wbr>.{escape(_cut(name, 40))}" for name in (knob.input, *knob.also)[:1])
     also = "".join(f" + {escape(_cut(name, 40))}" for name in knob.also)
     where = f"{escape(_cut(knob.node_type, 60))}{inputs}{also}"
@@ -235,7 +238,7 @@ _STYLE = """<style>
 .comfynb-table { --line: color-mix(in srgb, currentColor 16%, transparent);
   --quiet: color-mix(in srgb, currentColor 62%, transparent);
   --tint: color-mix(in srgb, currentColor 7%, transparent);
-  color: var(--jp-ui-font-color1, var(--vscode-foreground, CanvasText)); max-width: 72rem;
+  color: var(--jp-ui-font-color1, var(--vscode-foreground, CanvasText)); max-width: 68rem;
   font: 13px/1.45 var(--jp-ui-font-family, var(--vscode-font-family, system-ui, sans-serif));
   overflow-x: auto; }
 .comfynb-table table { border-collapse: collapse; border: 0; margin: 0; width: 100%;
@@ -254,8 +257,14 @@ _STYLE = """<style>
 .comfynb-table tbody th { font-weight: 600; white-space: nowrap; }
 .comfynb-table tbody th code { background: none; padding: 0; font-weight: 600; }
 .comfynb-table code { font: 12px/1.5 var(--jp-code-font-family, ui-monospace, monospace);
-  color: inherit; background: var(--tint); border-radius: 4px; padding: 1px 5px; }
-.comfynb-table small { display: block; font-size: 12px; max-width: 26rem; }
+  color: inherit; background: var(--tint); border-radius: 4px; padding: 1px 5px;
+  display: inline-block; max-width: 100%; box-sizing: border-box; }
+.comfynb-table small { display: block; font-size: 12px; overflow: hidden; white-space: nowrap;
+  text-overflow: ellipsis; }
+.comfynb-table .knobs { table-layout: fixed; min-width: 40rem; }
+.comfynb-table .knobs th:nth-child(1) { width: 13%; }
+.comfynb-table .knobs th:nth-child(2) { width: 23%; }
+.comfynb-table .knobs th:nth-child(3) { width: 37%; }
 .comfynb-table summary { cursor: pointer; list-style-position: outside; }
 .comfynb-table details { padding-left: 1em; }
 .comfynb-table summary { margin-left: -1em; }
