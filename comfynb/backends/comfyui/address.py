@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -127,10 +129,11 @@ class Address:
         return cls(base, sent, params, kept, certificates, verify, name)
 
     @property
-    def key(self) -> tuple[object, ...]:
-        """What tells one way to a server from another; holds secrets."""
-        secrets = (self.headers, self.params, self.cookies)
-        return (self.url, *(tuple(sorted(s.items())) for s in secrets), self.ca, self.verify)
+    def key(self) -> tuple[str, str]:
+        """What tells one way to a server from another: the address, and a digest of all else."""
+        secrets = [sorted(s.items()) for s in (self.headers, self.params, self.cookies)]
+        rest = json.dumps([secrets, self.ca, self.verify])
+        return self.url, hashlib.sha256(rest.encode()).hexdigest()
 
     @property
     def ways(self) -> tuple[str, ...]:

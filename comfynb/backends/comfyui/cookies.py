@@ -30,12 +30,11 @@ class Cookies:
         self._given = address.cookies
         self._give()
 
-    def header(self, url: str) -> str | None:
-        """Return what to send to an `http` or `https` address of this server; None: nothing."""
+    def headers(self, url: str) -> dict[str, str]:
+        """Return the header to send to an `http` or `https` address of this server, if any."""
         request = httpx.Request("GET", url)
         httpx.Cookies(self.jar).set_cookie_header(request)
-        found: str | None = request.headers.get("cookie")
-        return found
+        return {"Cookie": request.headers["cookie"]} if "cookie" in request.headers else {}
 
     def take(self, url: str, headers: Iterable[tuple[str, str]]) -> None:
         """Keep what an answer sets that did not come through httpx."""

@@ -7,6 +7,7 @@ import logging
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.http11 import Response
 
 from comfynb.backends.comfyui import tls
 from comfynb.backends.comfyui.address import Address
@@ -16,6 +17,7 @@ from comfynb.backends.comfyui.http import (
     WAYS,
     BrokenLineError,
     Http,
+    Place,
     origin,
 )
 from comfynb.errors import (
@@ -56,17 +58,13 @@ async def shake_hands(address: Address, http: Http, client_id: str) -> ClientCon
         RedirectedError: It points to another origin.
         WebSocketException, OSError: As `websockets` does; see `refusal`.
     """
-    url = httpx.URL("http" + address.websocket_url.removeprefix("ws"))
+    url = Place("http" + address.websocket_url.removeprefix("ws"))
     for _ in range(MAX_REDIRECTS + 1):
-        url = url.copy_merge_params({**address.params, "clientId": client_id})
-        cookie = http.cookies.header(str(url))
+        url = Place(url.copy_merge_params({**address.params, "clientId": client_id}))
         try:
             return await _Connect(
                 f"ws{str(url).removeprefix('http')}",
-                additional_headers={
-                    **address.headers,
-                    **({"Cookie": cookie} if cookie else {}),
-                },
+                additional_headers={**address.headers, **http.cookies.headers(str(url))},
                 ssl=http.tls,
                 max_size=None,  # a 2048x2048 PNG is 13 MB; 1 MiB defaults lose the socket
                 compression=None,  # pictures are compressed already
@@ -77,31 +75,29 @@ async def shake_hands(address: Address, http: Http, client_id: str) -> ClientCon
                 logger=_wire,
             )
         except InvalidStatus as exc:
-            status, headers = exc.response.status_code, exc.response.headers
-            http.cookies.take(str(url), headers.raw_items())
-            location = headers.get("Location")
-            if status not in REDIRECTS or not location:
+            http.cookies.take(str(url), exc.response.headers.raw_items())
+            target = _target(url, exc.response)
+            status = exc.response.status_code
+            if target is None:
                 raise
-        url = _elsewhere(http, url, status, location)
-    text = f"{address.label} redirects the WebSocket in circles"
-    raise ServerError(text, server=address.label)
+        if origin(target) != origin(url) or target.userinfo:
+            raise http.redirected("GET /ws", status, target)
+        url = target
+    raise ServerError(f"{address.label} redirects the WebSocket in circles", server=address.label)
 
 
-def _elsewhere(http: Http, url: httpx.URL, status: int, location: str) -> httpx.URL:
-    """Return where the handshake is to be tried instead.
-
-    Raises:
-        RedirectedError: That is another origin.
-    """
+def _target(url: Place, answer: Response) -> Place | None:
+    """Return where an answer to the handshake points to; None: nowhere."""
+    location = answer.headers.get("Location")
+    if answer.status_code not in REDIRECTS or not location:
+        return None
     try:
         target = url.join(location)
         if target.scheme in ("ws", "wss"):
             target = target.copy_with(scheme="http" + target.scheme.removeprefix("ws"))
     except httpx.InvalidURL:
-        target = httpx.URL("")
-    if origin(target) == origin(url) and not target.userinfo:
-        return target
-    raise http.redirected("GET /ws", status, target)
+        return None
+    return Place(target)
 
 
 def refusal(address: Address, exc: Exception, patience: float) -> BackendError:

@@ -13,6 +13,7 @@ from comfynb import loop
 from comfynb.backends.comfyui import tls
 from comfynb.backends.comfyui.address import Address
 from comfynb.backends.comfyui.cookies import Cookies
+from comfynb.backends.comfyui.rejection import rejection, shorten
 from comfynb.backends.comfyui.transport import LoopbackTransport
 from comfynb.errors import (
     AccessDeniedError,
@@ -43,10 +44,6 @@ UPLOAD = "/upload/image"
 _LARGE = 200_000
 """Bytes of JSON that take the loop too long: 1 MB takes about 10 ms (measured)."""
 
-_SHOWN = 300
-"""Characters of a server's text that we quote."""
-_LISTED = 10
-"""Complaints about nodes that we quote."""
 _LOGIN = re.compile(rb"""type=["']?password|log[ -]?in\b|sign[ -]?in\b""", re.IGNORECASE)
 
 
@@ -56,6 +53,13 @@ class NotSentError(ServerUnreachableError):
 
 class BrokenLineError(ServerUnreachableError):
     """The connection broke before the answer was whole."""
+
+
+class Place(httpx.URL):
+    """An address whose query may hold secrets: no traceback that lists variables shows them."""
+
+    def __repr__(self) -> str:
+        return f"Place({scrub(str(self.copy_with(userinfo=b'')))!r})"
 
 
 class Http:
@@ -180,20 +184,20 @@ class Http:
         self._judge(method, path, response.status_code, answer)
         return answer
 
-    def _url(self, path: str, params: Mapping[str, str]) -> httpx.URL:
+    def _url(self, path: str, params: Mapping[str, str]) -> Place:
         try:
-            url = httpx.URL(self._address.url + path)
+            url = Place(self._address.url + path)
         except httpx.InvalidURL:
             text = f"{self._address.label} cannot be the address of a server"
         else:
-            return url.copy_merge_params({**self._address.params, **params})
+            return Place(url.copy_merge_params({**self._address.params, **params}))
         raise NotSentError(text, server=self._address.label)
 
     async def _exchange(
         self,
         method: str,
         path: str,
-        url: httpx.URL,
+        url: Place,
         content: bytes | None,
         headers: Mapping[str, str] | None,
     ) -> tuple[httpx.Response, bytes]:
@@ -222,23 +226,23 @@ class Http:
         raise failure  # out here: httpx's error, with its request, is not even its context
 
     def _redirect(
-        self, method: str, path: str, url: httpx.URL, response: httpx.Response
-    ) -> httpx.URL | None:
+        self, method: str, path: str, url: Place, response: httpx.Response
+    ) -> Place | None:
         """Return where to ask instead; None: this is the answer.
 
         Raises:
             RedirectedError: To another origin, or a POST that would become a GET.
         """
-        status, location = response.status_code, response.headers.get("location")
-        if status not in REDIRECTS or not location:
+        status = response.status_code
+        if status not in REDIRECTS or not response.headers.get("location"):
             return None
         try:
-            target = url.join(location)
+            target = Place(url.join(response.headers["location"]))
         except httpx.InvalidURL:
             return None
         same = origin(target) == origin(url) and not target.userinfo
         if same and (method == "GET" or status in KEEP_METHOD):
-            return target.copy_merge_params(dict(self._address.params))
+            return Place(target.copy_merge_params(dict(self._address.params)))
         raise self.redirected(f"{method} {path}", status, target)
 
     def redirected(self, what: str, status: int, target: httpx.URL) -> RedirectedError:
@@ -276,7 +280,7 @@ class Http:
                 status=status,
             )
         raise ServerError(
-            f"{label} answered {method} {path} with {status}: {_shorten(data) or 'no text'}",
+            f"{label} answered {method} {path} with {status}: {shorten(data) or 'no text'}",
             server=label,
             status=status,
         )
@@ -291,7 +295,7 @@ class Http:
             advice = f"it looks like a login page: give {WAYS}"
         raise NotComfyUIError(
             f"{self._address.label} answered {path} with something that is not JSON "
-            f"({_shorten(data)!r}); {advice}",
+            f"({shorten(data)!r}); {advice}",
             server=self._address.label,
         )
 
@@ -318,59 +322,3 @@ def origin(url: httpx.URL) -> tuple[str, str, int | None]:
     """Return what must be the same for our secrets to be sent there: scheme, host, port."""
     default = {"http": 80, "https": 443}.get(url.scheme)
     return url.scheme, url.host, default if url.port is None else url.port
-
-
-def _shorten(data: bytes) -> str:
-    return _cut(data[: _SHOWN * 4].decode("utf-8", "replace"))
-
-
-def _cut(text: str) -> str:
-    text = scrub(" ".join(text.split()))
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
-
-
-def rejection(data: bytes, label: str) -> PromptRejectedError:
-    """Read ComfyUI's 400 answer to POST /prompt; every node error is quoted.
-
-    Shape (PROTOCOL facts, ComfyUI 0.3.75): {"error": {type, message, details, extra_info},
-    "node_errors": {id: {"errors": [{type, message, details}], "class_type"}}}.
-    """
-    try:
-        body = json.loads(data)
-    except (ValueError, RecursionError):
-        body = {}
-    error = body.get("error") if isinstance(body, dict) else None
-    error = error if isinstance(error, dict) else {"message": _shorten(data) or "no reason given"}
-    nodes = node_errors(body.get("node_errors") if isinstance(body, dict) else None)
-    text = _cut(str(error.get("message") or "the graph was refused"))
-    details = _cut(str(error.get("details") or ""))
-    if nodes:
-        text += ": " + "; ".join(complaint for _, _, complaint in nodes[:_LISTED])
-        if len(nodes) > _LISTED:
-            text += f"; and {len(nodes) - _LISTED} more"
-    elif details:
-        text += f" ({details})"
-    node, node_type = (nodes[0][0], nodes[0][1]) if nodes else (None, None)
-    return PromptRejectedError(
-        text,
-        server=label,
-        kind=str(error.get("type") or "rejected"),
-        node=node,
-        node_type=node_type,
-    )
-
-
-def node_errors(answer: object) -> list[tuple[str, str, str]]:
-    """Flatten `node_errors` into (node id, class, text); anything malformed is skipped."""
-    found = []
-    for node, entry in answer.items() if isinstance(answer, dict) else ():
-        if not isinstance(entry, dict):
-            continue
-        kind = str(entry.get("class_type") or "?")
-        errors = entry.get("errors")
-        for error in errors if isinstance(errors, list) else ():
-            if isinstance(error, dict):
-                text = _cut(str(error.get("message") or error.get("type") or "invalid"))
-                details = _cut(str(error.get("details") or ""))
-                found.append((str(node), kind, f"{text} ({details})" if details else text))
-    return found
