@@ -28,7 +28,7 @@ from typing import Any
 from comfynb import loop
 from comfynb.board import Board
 from comfynb.errors import ComfynbError
-from comfynb.keyframes import ENDED, MADE, Keyframe
+from comfynb.keyframes import ENDED, MADE, Keyframe, Output
 from comfynb.states import CellState
 from comfynb.widgets import telling
 from comfynb.widgets.client import SILENCE_SECONDS, Client
@@ -55,6 +55,10 @@ BATCH_SECONDS = 0.05
 TICK_SECONDS = 1.0
 """How often the head is looked at while nothing else changes."""
 FULL_COST = 6
+LARGEST_SENT = 64_000_000
+"""Bytes of an output that a page is sent; more would hold up everything else on the line."""
+LONGEST_EXCERPT = 2000
+"""Bytes of a text that stand for it in its tile."""
 MOST_CLIENTS = 16
 """More are not remembered: the one that was heard longest ago goes."""
 MOST_REQUESTS = 32
@@ -306,23 +310,22 @@ class Clients:
             await client.wake_thumbs.wait()
             client.wake_thumbs.clear()
             while client.picture_credit and (wanted := self._next_thumb(client)):
-                index, keyframe = wanted
-                await self._thumb(client, index, keyframe)
+                await self._thumb(client, *wanted)
 
-    def _next_thumb(self, client: Client) -> tuple[int, Keyframe] | None:
+    def _next_thumb(self, client: Client) -> tuple[int, Keyframe, Output] | None:
         for state in self._seen(client):
             keyframe = state.keyframe
-            if keyframe is not None and keyframe.status in MADE and keyframe.outputs:
+            output = None if keyframe is None else _shown(keyframe)
+            if keyframe is not None and output is not None:
                 sent = client.thumbs.get(state.cell.index)
-                if sent is None or sent[0] != keyframe.outputs[0].sha256:
-                    return state.cell.index, keyframe
+                if sent is None or sent[0] != output.sha256:
+                    return state.cell.index, keyframe, output
         return None
 
-    async def _thumb(self, client: Client, index: int, keyframe: Keyframe) -> None:
-        output = keyframe.outputs[0]
+    async def _thumb(self, client: Client, index: int, keyframe: Keyframe, output: Output) -> None:
         try:
             async with self._reading:
-                data = await loop.in_worker(_small, keyframe)
+                data = await loop.in_worker(_small, keyframe, output)
         except (ComfynbError, OSError) as exc:
             if index in client.visible:
                 client.thumbs[index] = (output.sha256, 0)  # not again and again
@@ -336,7 +339,7 @@ class Clients:
                 **self._to(client.id, "thumb"),
                 "i": index,
                 "sha256": output.sha256,
-                "mime": _mime(data),
+                "mime": _mime(data) if output.is_picture else output.mime,
                 "width_px": output.width_px,
                 "height_px": output.height_px,
             },
@@ -349,7 +352,13 @@ class Clients:
         index, number = message["cell"], message["output"]
         keyframe = cells[index].keyframe if index < len(cells) else None
         if keyframe is None or number >= len(keyframe.outputs):
-            self._reply(message, error="there is no such picture")
+            self._reply(message, error="there is no such output")
+            return
+        output = keyframe.outputs[number]
+        if output.kind == "file" or output.bytes > LARGEST_SENT:
+            size = f"{output.bytes / 1e6:,.1f} MB"
+            why = "no browser shows it" if output.kind == "file" else "too large for a page"
+            self._reply(message, error=f"{size}, {why}; the keyframe's .read({number}) gives it")
             return
         await client.until_picture_credit()
         client.pay(FULL_COST)
@@ -366,7 +375,7 @@ class Clients:
                 "req": message["req"],
                 "i": index,
                 "output": number,
-                "mime": keyframe.outputs[number].mime,
+                "mime": output.mime,
             },
             [data],
         )
@@ -415,12 +424,24 @@ def _head_changed(client: Client, head: Head) -> bool:
     return {**head, **times} != {**client.head, **times}
 
 
-def _small(keyframe: Keyframe) -> bytes:
-    """Return the thumbnail of a keyframe's first picture; in a worker."""
+def _shown(keyframe: Keyframe) -> Output | None:
+    """Return what stands for a keyframe in its tile: the first picture, else the first text."""
+    if keyframe.status not in MADE:
+        return None
+    texts = (output for output in keyframe.outputs if output.kind == "text")
+    return keyframe.picture or next(texts, None)
+
+
+def _small(keyframe: Keyframe, output: Output) -> bytes:
+    """Return a picture's thumbnail, or the beginning of a text; in a worker."""
+    assert keyframe.pictures is not None, "what was made is kept somewhere"
+    if output.kind == "text":
+        begun = keyframe.pictures.read(output.sha256)[:LONGEST_EXCERPT]
+        return begun.decode("utf-8", "ignore").encode()
     make: Callable[[str], bytes | Path] | None = getattr(keyframe.pictures, "thumbnail", None)
     if make is None:
-        return keyframe.read()
-    small = make(keyframe.outputs[0].sha256)
+        return keyframe.pictures.read(output.sha256)
+    small = make(output.sha256)
     return small if isinstance(small, bytes) else small.read_bytes()
 
 

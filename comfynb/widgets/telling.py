@@ -134,6 +134,7 @@ def about(state: CellState) -> CellAbout:
     if keyframe.status in MADE:
         told["outputs"] = [
             {
+                "kind": output.kind,
                 "sha256": output.sha256,
                 "mime": output.mime,
                 "width_px": output.width_px,

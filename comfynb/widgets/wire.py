@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, Literal, NotRequired, TypedDict, cast, get_args
 
-from comfynb.keyframes import Status
+from comfynb.keyframes import Kind, Status
 
 VERSION: Final = 1
 LARGEST_INDEX: Final = 2**31 - 1
@@ -50,7 +50,7 @@ See = TypedDict("See", {"v": int, "kind": Literal["see"], "client": str, "from":
 
 
 class Get(TypedDict):
-    """Send a picture in full."""
+    """Send an output in full."""
 
     v: int
     kind: Literal["get"]
@@ -153,8 +153,9 @@ class ErrorOf(TypedDict):
 
 
 class OutputOf(TypedDict):
-    """One picture of a cell."""
+    """One thing that a cell gave; sides are 0 where it is no picture."""
 
+    kind: Kind
     sha256: str
     mime: str
     width_px: int
@@ -192,7 +193,10 @@ class About(TypedDict):
 
 
 class Thumb(TypedDict):
-    """A small picture of a cell's first output; its bytes are the buffer."""
+    """A small copy of a cell's first picture, as the buffer.
+
+    Of a cell without pictures the beginning of its first text ("text/plain", UTF-8).
+    """
 
     v: int
     kind: Literal["thumb"]
@@ -205,7 +209,7 @@ class Thumb(TypedDict):
 
 
 class Full(TypedDict):
-    """The answer to a `get`; the picture is the buffer, exactly as the server made it."""
+    """The answer to a `get`; the output is the buffer, exactly as the server made it."""
 
     v: int
     kind: Literal["full"]

@@ -192,14 +192,16 @@ class GridPage:
         self.thumb(index)
 
 
-def output(index: int, n: int = 0) -> dict[str, Any]:
-    """Describe a picture of a cell."""
+def output(index: int, n: int = 0, **fields: Any) -> dict[str, Any]:
+    """Describe an output of a cell: a picture, unless the fields say otherwise."""
     return {
+        "kind": "image",
         "sha256": f"{index + 10_000 * n:064x}",
         "mime": "image/png",
         "width_px": 512,
         "height_px": 512,
         "bytes": 412_345,
+        **fields,
     }
 
 

@@ -7,7 +7,7 @@
  */
 
 import type { AnyModel } from "@anywidget/types";
-import { clientOf, Malformed, parse } from "./parse";
+import { clientOf, Malformed, parse, TEXT } from "./parse";
 import {
   type Action,
   type FromKernel,
@@ -18,6 +18,7 @@ import {
 } from "./protocol";
 import { Requests } from "./requests";
 import { MADE, type Store } from "./store";
+import { standing } from "./words";
 
 export type GridModel = AnyModel<{ count: number; ratio: number; title: string }>;
 
@@ -104,7 +105,8 @@ export class Client {
   }
 
   /**
-   * Return the URL of a full picture; it is good for as long as it is among the latest.
+   * Return the URL of an output, of a text the text itself; a URL is good for as long as it is
+   * among the latest.
    *
    * @throws RequestError (as rejection) if the kernel cannot give it.
    */
@@ -175,7 +177,11 @@ export class Client {
     full: ({ req, data, mime }) => {
       const key = this.#asked.get(req);
       if (key) {
-        this.#fulls.settle(req, this.store.fulls.put(key, data, mime));
+        const isText = mime === TEXT;
+        const given = isText
+          ? new TextDecoder().decode(data)
+          : this.store.fulls.put(key, data, mime);
+        this.#fulls.settle(req, given);
       }
     },
     reply: ({ req, error }) => {
@@ -247,8 +253,9 @@ export class Client {
       this.store.cells
         .slice(this.#seen.from, this.#seen.to)
         .filter(({ about, live, thumb }) => {
+          const told = about.peek();
           const isMade = MADE.has(live.peek().status);
-          return !about.peek() || (isMade && !thumb.peek());
+          return !told || (isMade && standing(told) >= 0 && !thumb.peek());
         })
         .map(({ i }) => i),
     );

@@ -1,12 +1,12 @@
 /** What stands beside the picture in the viewer. */
 
-import { type Signal, useSignal } from "@preact/signals";
+import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { Client } from "./client";
 import { Deed } from "./controls";
 import type { About } from "./protocol";
 import { type CellSignals, MADE, MISSING } from "./store";
-import { fileSize, label, madeWord, shortTime, statusWord } from "./words";
+import { fileWords, kindWord, label, madeWord, shortTime, statusWord } from "./words";
 
 const TIMINGS: Record<string, string> = {
   queued_ms: "waited",
@@ -18,11 +18,12 @@ const TIMINGS: Record<string, string> = {
 interface FactsProps {
   client: Client;
   cell: CellSignals;
-  /** Which of its pictures is shown. */
-  output: Signal<number>;
+  /** Which of its outputs is shown. */
+  output: number;
+  onChoose: (output: number) => void;
 }
 
-export function Facts({ client, cell, output }: FactsProps) {
+export function Facts({ client, cell, output, onChoose }: FactsProps) {
   const live = cell.live.value;
   const about = cell.about.value;
   const isMade = MADE.has(live.status);
@@ -50,7 +51,7 @@ export function Facts({ client, cell, output }: FactsProps) {
           {warning}
         </p>
       ))}
-      {about && about.outputs.length > 1 ? <Choice about={about} output={output} /> : null}
+      {about && about.outputs.length > 1 ? <Choice {...{ about, output, onChoose }} /> : null}
       <div class="cnb-controls">
         {MISSING.has(live.status) ? (
           <Deed client={client} action="retry" cells={[cell.i]}>
@@ -63,7 +64,7 @@ export function Facts({ client, cell, output }: FactsProps) {
           </Deed>
         ) : null}
       </div>
-      {about ? <Table about={about} output={output.value} /> : null}
+      {about ? <Table about={about} output={output} /> : null}
     </div>
   );
 }
@@ -74,8 +75,8 @@ function Table({ about, output }: { about: About; output: number }) {
     ...about.knobs,
     ...(info
       ? ([
-          ["size", `${info.width_px} × ${info.height_px}`],
-          ["file", `${info.mime.replace("image/", "").toUpperCase()}, ${fileSize(info.bytes)}`],
+          ["size", info.width_px ? `${info.width_px} × ${info.height_px}` : ""],
+          ["file", fileWords(info)],
         ] as [string, string][])
       : []),
     ...about.timings.map(([name, ms]): [string, string] => [TIMINGS[name] ?? name, shortTime(ms)]),
@@ -129,20 +130,20 @@ function Seed({ seed }: { seed: string }) {
   );
 }
 
-function Choice({ about, output }: { about: About; output: Signal<number> }) {
+type ChoiceProps = Pick<FactsProps, "output" | "onChoose"> & { about: About };
+
+function Choice({ about, output, onChoose }: ChoiceProps) {
   return (
-    <fieldset class="cnb-choice" aria-label="Pictures of this scene">
+    <fieldset class="cnb-choice" aria-label="Outputs of this scene">
       {about.outputs.map((info, n) => (
         <button
           type="button"
           class="cnb-button"
           key={`${info.sha256}${n}`}
-          aria-pressed={output.value === n}
-          onClick={() => {
-            output.value = n;
-          }}
+          aria-pressed={output === n}
+          onClick={() => onChoose(n)}
         >
-          {n + 1}
+          {info.kind === "image" ? n + 1 : `${n + 1} ${kindWord(info)}`}
         </button>
       ))}
     </fieldset>

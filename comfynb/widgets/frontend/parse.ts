@@ -14,6 +14,7 @@ import {
   type Head,
   type KernelKind,
   KINDS,
+  OUTPUTS,
   type OutputInfo,
   STATUSES,
   type Status,
@@ -24,6 +25,21 @@ export class Malformed extends Error {}
 
 /** Pictures that a browser may be given; never SVG. */
 const PICTURES = new Set(["image/png", "image/jpeg", "image/webp", "image/gif", "image/avif"]);
+/** What else it may play or show; never HTML. */
+export const TEXT = "text/plain";
+const SHOWN = new Set([
+  ...PICTURES,
+  TEXT,
+  "video/mp4",
+  "video/webm",
+  "video/quicktime",
+  "video/x-matroska",
+  "audio/mpeg",
+  "audio/flac",
+  "audio/wav",
+  "audio/ogg",
+  "audio/mp4",
+]);
 
 type Fields = Record<string, unknown>;
 
@@ -70,7 +86,7 @@ const parsers: { [K in KernelKind]: (m: Fields, buffers: readonly unknown[]) => 
     kind: "thumb",
     i: whole(m, "i"),
     sha256: text(m.sha256),
-    mime: picture(m),
+    mime: m.mime === TEXT ? TEXT : picture(m),
     width_px: number(m.width_px) ?? 0,
     height_px: number(m.height_px) ?? 0,
     data: buffer(buffers, 0),
@@ -80,7 +96,7 @@ const parsers: { [K in KernelKind]: (m: Fields, buffers: readonly unknown[]) => 
     req: text(m.req),
     i: whole(m, "i"),
     output: whole(m, "output"),
-    mime: picture(m),
+    mime: picture(m, SHOWN),
     data: buffer(buffers, 0),
   }),
   reply: (m) => ({
@@ -156,6 +172,7 @@ function failure(m: Fields): Failure {
 function output(value: unknown): OutputInfo {
   const m = fields(value);
   return {
+    kind: OUTPUTS.find((known) => known === m.kind) ?? "file",
     sha256: text(m.sha256),
     mime: text(m.mime),
     width_px: number(m.width_px) ?? 0,
@@ -208,10 +225,10 @@ function status(value: unknown): Status {
   return found;
 }
 
-function picture(m: Fields): string {
+function picture(m: Fields, known: ReadonlySet<string> = PICTURES): string {
   const mime = text(m.mime);
-  if (!PICTURES.has(mime)) {
-    throw new Malformed(`the kernel sent a picture of a type that is not shown here: ${mime}`);
+  if (!known.has(mime)) {
+    throw new Malformed(`the kernel sent an output of a type that is not shown here: ${mime}`);
   }
   return mime;
 }

@@ -46,7 +46,7 @@ export type ToKernel =
   | { kind: "ack"; seq: number }
   /** The cells on screen, end exclusive; `from === to`: none. */
   | { kind: "see"; from: number; to: number }
-  /** Asks for a full picture; answered by `full` or `reply`. */
+  /** Asks for an output in full; answered by `full` or `reply`. */
   | { kind: "get"; req: string; cell: number; output: number }
   /** Asks for a deed; answered by `reply`. */
   | { kind: "do"; req: string; name: Action; cells?: number[] };
@@ -60,7 +60,7 @@ export interface CellUpdate {
   steps: number | null;
   /** How long it took, in milliseconds. */
   ms: number | null;
-  /** Number of pictures. */
+  /** Number of outputs. */
   n: number;
   /** The n-th keyframe of this place, from 1. */
   take: number | null;
@@ -94,7 +94,10 @@ export interface Failure {
   hint: string;
 }
 
+export const OUTPUTS = ["image", "animation", "video", "audio", "text", "file"] as const;
+
 export interface OutputInfo {
+  kind: (typeof OUTPUTS)[number];
   sha256: string;
   mime: string;
   width_px: number;

@@ -2,6 +2,7 @@
 
 import { batch, type Signal, signal } from "@preact/signals";
 import { Blobs } from "./blobs";
+import { TEXT } from "./parse";
 import type { About, CellUpdate, FromKernel, Head, Preview, Status } from "./protocol";
 
 /** Statuses with pictures, and statuses that Retry starts again. */
@@ -13,7 +14,10 @@ export type Link = "opening" | "open" | "silent" | "gone";
 
 export interface Thumb {
   sha256: string;
+  /** Of a picture. */
   url: string;
+  /** The beginning of a text; null where there is a picture. */
+  text: string | null;
   /** When it came, by `performance.now()`. */
   at: number;
 }
@@ -111,7 +115,7 @@ export class Store {
     });
   }
 
-  /** Show a small picture of a cell. */
+  /** Show a small picture of a cell, or the beginning of its text. */
   addThumb(message: FromKernel & { kind: "thumb" }): void {
     const cell = this.cells[message.i];
     if (!cell) {
@@ -119,8 +123,13 @@ export class Store {
     }
     const { sha256, data, mime } = message;
     if (cell.thumb.value?.sha256 !== sha256) {
-      const url = this.#thumbs.get(sha256) ?? this.#thumbs.put(sha256, data, mime);
-      cell.thumb.value = { sha256, url, at: performance.now() };
+      const at = performance.now();
+      if (mime === TEXT) {
+        cell.thumb.value = { sha256, url: "", text: new TextDecoder().decode(data), at };
+      } else {
+        const url = this.#thumbs.get(sha256) ?? this.#thumbs.put(sha256, data, mime);
+        cell.thumb.value = { sha256, url, text: null, at };
+      }
     }
     this.#later(() => MADE.has(cell.live.value.status) && this.#previews.drop(String(cell.i)));
   }

@@ -5,7 +5,17 @@ import type { Client } from "./client";
 import { Deed } from "./controls";
 import type { About, CellUpdate } from "./protocol";
 import { type CellSignals, MADE, MISSING, type Thumb } from "./store";
-import { describe, label, madeWord, statusWord, stepWords } from "./words";
+import {
+  describe,
+  fileWords,
+  isPicture,
+  kindWord,
+  label,
+  madeWord,
+  standing,
+  statusWord,
+  stepWords,
+} from "./words";
 
 /** A picture that came this recently fades in; one scrolled back into sight does not. */
 const FRESH_MS = 1500;
@@ -41,8 +51,8 @@ export function Tile({ cell, client, active, onOpen, onFocus }: TileProps) {
         />
         {isMissing ? <Missing cell={cell} client={client} /> : <Progress cell={cell} />}
         {live.n > 1 && MADE.has(live.status) ? (
-          <span class="cnb-several" title={`${live.n} pictures`}>
-            {live.n}
+          <span class="cnb-several" title={`${live.n} outputs`}>
+            {`+${live.n - 1}`}
           </span>
         ) : null}
       </div>
@@ -56,13 +66,33 @@ function Pictures({ cell, about }: { cell: CellSignals; about: About | null }) {
   const preview = cell.preview.value;
   const isMade = MADE.has(cell.live.value.status);
   const alt = about?.prompt || label(about, cell.i);
+  if (isMade && about && thumb?.text !== null && !about.outputs.some(isPicture)) {
+    return <Words about={about} text={thumb?.text ?? null} />;
+  }
   // Below: the preview that the picture fades in over, or the picture that is being made anew.
   return (
     <>
-      {thumb && !isMade ? <Picture thumb={thumb} alt={alt} isOld /> : null}
+      {thumb?.url && !isMade ? <Picture thumb={thumb} alt={alt} isOld /> : null}
       {preview ? <img class="cnb-preview" src={preview} alt={`${alt}, not finished`} /> : null}
-      {thumb && isMade ? <Picture thumb={thumb} alt={alt} /> : null}
+      {thumb?.url && isMade ? <Picture thumb={thumb} alt={alt} /> : null}
     </>
+  );
+}
+
+/** In place of a picture: the beginning of a text, or what else came out. */
+function Words({ about, text }: { about: About; text: string | null }) {
+  const info = about.outputs[Math.max(0, standing(about))];
+  if (!info) {
+    return null;
+  }
+  if (info.kind === "text") {
+    return <p class="cnb-said">{text}</p>;
+  }
+  return (
+    <span class="cnb-waiting cnb-kind">
+      {kindWord(info)}
+      <span>{fileWords(info)}</span>
+    </span>
   );
 }
 

@@ -5,10 +5,19 @@ import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import type { Client } from "./client";
 import { Facts } from "./facts";
 import { isModified } from "./keys";
-import type { OutputInfo } from "./protocol";
+import type { OutputInfo, Status } from "./protocol";
 import type { CellSignals } from "./store";
 import { missingWords } from "./tile";
-import { label, statusWord, stepWords } from "./words";
+import {
+  fileSize,
+  isPicture,
+  kindWord,
+  label,
+  standing,
+  statusWord,
+  stepWords,
+  typeWord,
+} from "./words";
 
 /** Walking fast asks for no full pictures on the way, in milliseconds. */
 const LINGER_MS = 90;
@@ -24,7 +33,9 @@ export function Viewer({ client, at, onWalk, onClose }: ViewerProps) {
   const dialog = useRef<HTMLDialogElement>(null);
   const { cells } = client.store;
   const cell = cells[at] as CellSignals;
-  const output = useSignal(0);
+  const chosen = useSignal<number | null>(null);
+  const first = Math.max(0, cell.about.value ? standing(cell.about.value) : 0);
+  const output = chosen.value ?? first;
 
   useLayoutEffect(() => {
     dialog.current?.showModal();
@@ -34,8 +45,8 @@ export function Viewer({ client, at, onWalk, onClose }: ViewerProps) {
   // The neighbours too: their captions and small pictures are there when one walks on.
   useEffect(() => {
     client.see(dialog, { from: Math.max(0, at - 2), to: Math.min(cells.length, at + 3) });
-    output.value = 0;
-  }, [client, at, cells, output]);
+    chosen.value = null;
+  }, [client, at, cells, chosen]);
   useEffect(() => () => client.see(dialog, null), [client]);
 
   const walk = (to: number) => {
@@ -43,7 +54,18 @@ export function Viewer({ client, at, onWalk, onClose }: ViewerProps) {
       onWalk(to);
     }
   };
+  /** Show another output of this cell; false: there is none, or the keys belong to a player. */
+  const turn = (by: number, event: KeyboardEvent) => {
+    const to = output + by;
+    const isOurs = !(event.target as Element).closest("video, audio, .cnb-text-stage");
+    if (isOurs && to >= 0 && to < (cell.about.peek()?.outputs.length ?? 0)) {
+      chosen.value = to;
+      return true;
+    }
+    return false;
+  };
   const onKeyDown = (event: KeyboardEvent) => {
+    const turns: Record<string, number> = { ArrowUp: -1, ArrowDown: 1 };
     const steps: Record<string, number> = {
       ArrowLeft: at - 1,
       ArrowRight: at + 1,
@@ -52,6 +74,10 @@ export function Viewer({ client, at, onWalk, onClose }: ViewerProps) {
     };
     const to = steps[event.key];
     event.stopPropagation(); // the notebook has its own ideas
+    const by = turns[event.key];
+    if (by !== undefined && !isModified(event) && turn(by, event)) {
+      event.preventDefault();
+    }
     if (to !== undefined && !isModified(event)) {
       event.preventDefault();
       walk(to);
@@ -67,8 +93,8 @@ export function Viewer({ client, at, onWalk, onClose }: ViewerProps) {
       onKeyDown={onKeyDown}
       onClose={onClose}
     >
-      <Stage client={client} cell={cell} output={output.value} key={at} />
-      <Facts client={client} cell={cell} output={output} />
+      <Stage client={client} cell={cell} output={output} key={at} />
+      <Facts client={client} cell={cell} output={output} onChoose={(n) => (chosen.value = n)} />
       <IconButton
         name="Previous"
         path="m15 5-7 7 7 7"
@@ -125,28 +151,35 @@ function Stage({ client, cell, output }: StageProps) {
   const about = cell.about.value;
   const info = about?.outputs[output];
   const { full, problem } = useFull(client, cell.i, output, info);
-  const small = output === 0 ? cell.thumb.value?.url : undefined;
-  const source = full ?? small ?? cell.preview.value;
-  const name = label(about, cell.i);
-  if (!source) {
-    const [word, message, hint] = missingWords(about, live);
+  const isStanding = about === null || output === standing(about);
+  const small = isStanding ? cell.thumb.value?.url : undefined;
+  const name = about?.prompt || label(about, cell.i);
+  const working = live.status === "running" ? `${statusWord(live.status)} ${stepWords(live)}` : "";
+  const below = problem || working;
+  if (info && !isPicture(info)) {
     return (
-      <div class="cnb-stage" data-full={false}>
-        <div class="cnb-without" data-status={live.status}>
-          <p class="cnb-word">{word}</p>
-          {message ? <p class="cnb-reason">{message}</p> : null}
-          {hint ? <p class="cnb-hint">{hint}</p> : null}
-        </div>
+      <div class="cnb-stage" data-full={full !== null}>
+        {full === null ? <Without word={kindWord(info)} more={[typeWord(info)]} /> : null}
+        {full === null ? null : <Player info={info} source={full} name={name} />}
+        {below ? <p class="cnb-below">{below}</p> : null}
       </div>
     );
   }
-  const working = live.status === "running" ? `${statusWord(live.status)} ${stepWords(live)}` : "";
-  const below = problem || working;
+  const source = full ?? small ?? cell.preview.value;
+  if (!source) {
+    const [word, ...more] = missingWords(about, live);
+    return (
+      <div class="cnb-stage" data-full={false}>
+        <Without word={word ?? ""} more={more} status={live.status} />
+        {below ? <p class="cnb-below">{below}</p> : null}
+      </div>
+    );
+  }
   return (
     <div class="cnb-stage" data-full={full !== null}>
       <img
         src={source}
-        alt={about?.prompt || name}
+        alt={name}
         width={info?.width_px || undefined}
         height={info?.height_px || undefined}
       />
@@ -155,14 +188,49 @@ function Stage({ client, cell, output }: StageProps) {
   );
 }
 
-/** Ask for the full picture of an output once one lingers on it. */
+function Without({ word, more, status }: { word: string; more: string[]; status?: Status }) {
+  return (
+    <div class="cnb-without" data-status={status}>
+      <p class="cnb-word">{word}</p>
+      {more.filter(Boolean).map((line) => (
+        <p key={line}>{line}</p>
+      ))}
+    </div>
+  );
+}
+
+/** What plays, or is read. */
+function Player({ info, source, name }: { info: OutputInfo; source: string; name: string }) {
+  switch (info.kind) {
+    case "video":
+      // biome-ignore lint/a11y/useMediaCaption: what was made has no captions
+      return <video src={source} controls loop playsInline aria-label={name} />;
+    case "audio":
+      return (
+        <div class="cnb-without">
+          {/* biome-ignore lint/a11y/useMediaCaption: as above */}
+          <audio src={source} controls aria-label={name} />
+        </div>
+      );
+    default:
+      return (
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: long texts are scrolled by keys
+        <p class="cnb-text-stage" tabIndex={0} dir="auto">
+          {source}
+        </p>
+      );
+  }
+}
+
+/** Ask for an output in full once one lingers on it; a file that no browser shows is not asked. */
 function useFull(client: Client, cell: number, output: number, info: OutputInfo | undefined) {
   const shown = useSignal<{ sha256: string; url: string } | null>(null);
   const problem = useSignal("");
   const sha256 = info?.sha256;
   useEffect(() => {
     problem.value = "";
-    if (!info) {
+    if (!info || info.kind === "file") {
+      problem.value = info ? `${fileSize(info.bytes)}, kept in the log.` : "";
       return;
     }
     const controller = new AbortController();
@@ -176,7 +244,7 @@ function useFull(client: Client, cell: number, output: number, info: OutputInfo 
       } catch (error) {
         if (!signal.aborted) {
           const reason = error instanceof Error ? error.message : String(error);
-          problem.value = `The full picture cannot be had: ${reason}`;
+          problem.value = `It cannot be had in full: ${reason}`;
         }
       }
     }, LINGER_MS);

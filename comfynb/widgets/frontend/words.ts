@@ -1,6 +1,6 @@
 /** What the grid says in words. */
 
-import type { About, CellUpdate, Connection, Head, Status } from "./protocol";
+import type { About, CellUpdate, Connection, Head, OutputInfo, Status } from "./protocol";
 import type { Link } from "./store";
 
 const STATUS: Record<Status, string> = {
@@ -21,6 +21,44 @@ const CONNECTION: Record<Connection, string> = {
   none: "no server",
   gone: "server gone",
 };
+
+const KIND: Record<OutputInfo["kind"], string> = {
+  image: "picture",
+  animation: "animation",
+  video: "video",
+  audio: "sound",
+  text: "text",
+  file: "file",
+};
+
+/** Say what an output is. */
+export function kindWord(info: OutputInfo): string {
+  return KIND[info.kind];
+}
+
+/** Say of which type an output is: "PNG", "MP4", "FLAC"; "" where that says nothing. */
+export function typeWord(info: OutputInfo): string {
+  const type = info.mime.split("/")[1] ?? "";
+  return ["file", "text"].includes(info.kind)
+    ? ""
+    : type.replace(/^x-/, "").replace("mpeg", "MP3").toUpperCase();
+}
+
+/** Say of which type and size a file is: "PNG, 830 kB". */
+export function fileWords(info: OutputInfo): string {
+  return [typeWord(info), fileSize(info.bytes)].filter(Boolean).join(", ");
+}
+
+/** Whether an output is a picture, also one that moves. */
+export function isPicture(info: OutputInfo): boolean {
+  return info.kind === "image" || info.kind === "animation";
+}
+
+/** Return which output stands for a cell: the first picture, else the first text; or -1. */
+export function standing(about: About): number {
+  const picture = about.outputs.findIndex(isPicture);
+  return picture >= 0 ? picture : about.outputs.findIndex((info) => info.kind === "text");
+}
 
 /** Say where a cell stands. */
 export function statusWord(status: Status): string {
