@@ -41,7 +41,11 @@ $(COMFYUI)/ready: $(addprefix tests/real_comfyui/,install.py requirements.txt ch
 	@$(PYTHON) tests/real_comfyui/install.py $(COMFYUI)
 	@touch $@
 
-test-comfyui: $(VENV)/.ready-test $(COMFYUI)/ready
+$(COMFYUI)/judge/ready: $(addprefix tests/real_comfyui/judge/,install.py requirements.txt)
+	@$(PYTHON) tests/real_comfyui/judge/install.py $(COMFYUI)/judge
+	@touch $@
+
+test-comfyui: $(VENV)/.ready-test $(COMFYUI)/ready $(COMFYUI)/judge/ready
 	$(BIN)/pytest -m "comfyui and not long" --timeout 120 $(ARGS)
 
 test-long: $(VENV)/.ready-test $(COMFYUI)/ready
