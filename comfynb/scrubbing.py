@@ -63,7 +63,7 @@ def hide(secrets: Iterable[str]) -> None:
         if not found <= _forms:
             _forms.update(found)
             longest_first = sorted(_forms, key=len, reverse=True)
-            _pattern = re.compile("|".join(map(re.escape, longest_first)))
+            _pattern = re.compile("|".join(map(_expression, longest_first)))
     for name in LOGGERS:
         logging.getLogger(name).addFilter(_filter)  # once: the same filter is not added again
 
@@ -73,14 +73,19 @@ def scrub(text: str) -> str:
     return text if _pattern is None else _pattern.sub(MASK, text)
 
 
+def _expression(form: str) -> str:
+    """Return what finds a text, also where its percent-encoding is in small letters."""
+    return re.sub("%[0-9A-F]{2}", lambda match: f"(?i:{match[0]})", re.escape(form))
+
+
 def _forms_of(secret: str) -> set[str]:
     if len(secret) < SHORTEST:
         return set()
-    percent = {quote(secret), quote(secret, safe=""), quote_plus(secret)}
     forms = {
         secret,
-        *percent,
-        *(re.sub("%[0-9A-F]{2}", lambda m: m[0].lower(), form) for form in percent),
+        quote(secret),
+        quote(secret, safe=""),
+        quote_plus(secret),
         base64.b64encode(secret.encode()).decode(),
         repr(secret)[1:-1],
         repr(secret.encode())[2:-1],
