@@ -21,8 +21,9 @@ from urllib.parse import quote
 from comfynb.backends.base import Backend, Line, Listener, Outcome, ServerInfo
 from comfynb.backends.comfyui import messages as m
 from comfynb.backends.comfyui.address import Address
-from comfynb.backends.comfyui.http import Http, NotSentError, node_errors
+from comfynb.backends.comfyui.http import Http, NotSentError
 from comfynb.backends.comfyui.prompt import FileRef, Prompt
+from comfynb.backends.comfyui.rejection import node_errors
 from comfynb.backends.comfyui.socket import Connection, probe
 from comfynb.backends.comfyui.uploads import Uploads
 from comfynb.errors import (
@@ -253,8 +254,9 @@ class ComfyUIBackend(Backend):
             # A server before 0.3.45 chooses by itself: follow the prompt under that id.
             prompt.id = given
             self._prompts[given] = prompt
-        for node, kind, text in node_errors(answer.get("node_errors")):
-            prompt.warn(f"the server skips the branch of node {node} ({kind}): {text}")
+        for bad in node_errors(answer.get("node_errors")):
+            where = f"node {bad.node} ({bad.node_type})"
+            prompt.warn(f"the server skips the branch of {where}: {bad.message}")
 
     async def _arrived(self, prompt: Prompt, *, patience: float) -> bool:
         """Whether the server has a prompt whose POST had no good answer.

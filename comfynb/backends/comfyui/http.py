@@ -20,7 +20,6 @@ from comfynb.errors import (
     BackendError,
     CertificateError,
     NotComfyUIError,
-    PromptRejectedError,
     RedirectedError,
     ServerError,
     ServerUnreachableError,
