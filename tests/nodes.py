@@ -14,6 +14,7 @@ from comfynb.engine.registry import Blocked, Input, Node
 
 STEP = 0.01
 REFUSED = "refuse me"
+MODULE = "custom_nodes.comfynb_test_nodes"
 
 
 def guard(call, *, image, seconds, message):
@@ -56,6 +57,7 @@ def register(registry):
             "Guard",
             guard,
             category="test",
+            module=MODULE,
             inputs=(
                 image,
                 Input("seconds", "FLOAT", default=0.0, min=0.0, max=600.0),
@@ -70,6 +72,7 @@ def register(registry):
             "Noise",
             noise,
             category="test",
+            module=MODULE,
             inputs=(
                 Input("side", "INT", default=64, min=8, max=4096),
                 Input("batch", "INT", default=1, min=1, max=64),
@@ -84,6 +87,7 @@ def register(registry):
             "Words",
             words,
             category="test",
+            module=MODULE,
             inputs=(Input("text", "STRING", default=""),),
             outputs=("STRING",),
         )
@@ -93,6 +97,7 @@ def register(registry):
             "Block",
             block,
             category="test",
+            module=MODULE,
             inputs=(image, Input("message", "STRING", default="blocked!")),
             outputs=("IMAGE",),
         )
@@ -102,6 +107,7 @@ def register(registry):
             "Say",
             say,
             category="test",
+            module=MODULE,
             inputs=(image, Input("text", "STRING", default="hello")),
             outputs=("IMAGE",),
             hidden={"unique_id": "UNIQUE_ID"},

@@ -198,7 +198,7 @@ class Server:
         return web.json_response(listing)
 
     async def _edit_queue(self, request: web.Request) -> web.Response:
-        body = await _json(request, dict)
+        body = await _commands(request)
         if body.get("clear"):
             self.queue.clear()
             tell_status(self.queue, self._sockets)
@@ -238,7 +238,7 @@ class Server:
         return web.json_response(text=self.queue.history_of(request.match_info["prompt_id"]))
 
     async def _edit_history(self, request: web.Request) -> web.Response:
-        body = await _json(request, dict)
+        body = await _commands(request)
         if body.get("clear"):
             self.queue.forget(None)
         if "delete" in body:
@@ -282,6 +282,16 @@ async def _json(request: web.Request, kind: type | None = None) -> Any:
     except ValueError:
         raise web.HTTPInternalServerError(text=TROUBLE) from None
     if kind is not None and not isinstance(body, kind):
+        raise web.HTTPInternalServerError(text=TROUBLE)
+    return body
+
+
+async def _commands(request: web.Request) -> dict[str, Any]:
+    """Return what to do; a list or a text that names no command is none, as in ComfyUI."""
+    body = await _json(request)
+    if isinstance(body, list | str) and "clear" not in body and "delete" not in body:
+        return {}
+    if not isinstance(body, dict):
         raise web.HTTPInternalServerError(text=TROUBLE)
     return body
 

@@ -76,7 +76,8 @@ def validate(
     Raises:
         RefusedPromptError: If nothing of it can run.
     """
-    outputs = _outputs(graph, registry, targets)
+    # ComfyUI looks into whatever it is given: nothing empty has an output.
+    outputs = [] if graph in ([], "") else _outputs(graph, registry, targets)
     if not outputs:
         raise RefusedPromptError(error("prompt_no_outputs", "Prompt has no outputs"))
     check = _Check(graph, registry, files)

@@ -90,7 +90,7 @@ async def test_a_deleted_prompt_is_neither_queued_nor_remembered(server, user, g
     ("path", "body"),
     [
         ("/queue", "x"),
-        ("/queue", "[]"),
+        ("/queue", '["clear"]'),
         ("/history", "null"),
         ("/history", '{"delete": 5}'),
         ("/free", ""),

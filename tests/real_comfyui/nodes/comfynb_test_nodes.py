@@ -25,7 +25,7 @@ class Guard:
         }
 
     @classmethod
-    def VALIDATE_INPUTS(cls, message):  # noqa: N802
+    def VALIDATE_INPUTS(cls, message=""):  # noqa: N802
         return message if message == REFUSED else True
 
     def run(self, image, seconds, message):
