@@ -139,5 +139,5 @@ async def test_after_a_restart_the_picture_is_used_again_whatever_became_of_the_
         own_server.start()
         (again,) = await studio.run({"prompt": "x", "image": pixels}, force=True)
     assert again.status == "done", str(again.error)
-    assert np.array_equal(inverted(again), pixels)
+    assert np.abs(inverted(again).astype(int) - pixels).max() <= 1
     assert proxy.requests["POST /upload"] in (1, 2)
