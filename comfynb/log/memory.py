@@ -97,6 +97,12 @@ class MemoryStore(Store):
         """Return None: pictures in memory have no file."""
         return None
 
+    def workflow(self, keyframe: str) -> Mapping[str, Any] | None:
+        """Return the graph of a keyframe that is the latest of its key, else None."""
+        with self._lock:
+            kept = (k for k in self._done.values() if k.id == keyframe)
+            return next((k.workflow for k in kept), None)
+
     def thumbnail(self, sha256: str) -> bytes:
         """Return a picture as WebP, at most 384 px on its longer side.
 

@@ -474,3 +474,25 @@ def test_other_malformed_parts_are_taken_as_empty():
             "title": 7, "widgets_values": "x", "widgets_values_named": 5}  # fmt: skip
     data = {"nodes": [node], "links": "x", "definitions": {"subgraphs": [4, {"id": None}]}}
     assert convert(data, types())["3"]["inputs"] == {}
+
+
+def test_a_long_chain_that_many_share_is_followed_once():
+    drawing = Drawing().node(0, "LoadImage", ["a.png", "image"], outputs="IMAGE MASK")
+    for number in range(1, 5000):
+        drawing.node(number, "Reroute", links={"": ("*", number - 1, 0)}, outputs="*")
+    for number in range(5000, 10_000):
+        drawing.node(number, "SaveImage", ["x"], links={"images": ("IMAGE", 4999, 0)})
+    graph = convert(drawing.saved(), types())
+    assert all(graph[str(n)]["inputs"]["images"] == ["0", 0] for n in range(5000, 10_000))
+
+
+def test_what_is_followed_again_keeps_the_value_on_its_subgraph():
+    inner = inside()
+    for number in (3, 4):
+        inner.node(number, "Text", ["inner"], outputs="STRING", widgets=("value",),
+                   links={"value": ("STRING", -10, 0)})  # fmt: skip
+    twice = inner.as_subgraph("twice", {"value": "STRING"}, {})
+    drawing = Drawing().node(1, "twice", ["one"]).node(2, "twice", ["two"])
+    graph = convert(drawing.saved(twice), types(Text={"required": {"value": TEXT}}))
+    found = {key: node["inputs"]["value"] for key, node in graph.items()}
+    assert found == {"1:3": "one", "1:4": "one", "2:3": "two", "2:4": "two"}

@@ -9,22 +9,15 @@ several scenes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comfynb.errors import WorkflowError
 from comfynb.values import nearest, short
 from comfynb.workflows.convert.editor import EditorNode, is_editor_format, parse_editor
+from comfynb.workflows.convert.hosts import Held
 from comfynb.workflows.convert.widgets import typed_in
-from comfynb.workflows.convert.wiring import (
-    REROUTES,
-    Held,
-    HostValues,
-    Output,
-    Scope,
-    source_of,
-    unfold,
-)
+from comfynb.workflows.convert.wiring import REROUTES, Output, Scope, Wires, unfold
 from comfynb.workflows.graph import Graph, is_link, parse_graph
 from comfynb.workflows.node_types import NodeType, NodeTypes
 
@@ -64,9 +57,10 @@ def convert(data: Mapping[str, Any], node_types: NodeTypes) -> Graph:
     """
     workflow = parse_editor(data)
     virtual = frozenset(EDITOR_ONLY - node_types.keys())
-    top, host_values = unfold(workflow), HostValues(workflow.subgraphs)
+    top, wires = unfold(workflow), Wires(workflow.subgraphs, virtual)
     running = [(scope, node) for scope, node in top.walk() if node.type not in virtual]
-    known = [(scope, node) for scope, node in running if _is_known(scope, node, node_types)]
+    _check_known(running, node_types)
+    known = [(scope, node) for scope, node in running if node.type in node_types]
     if not known:
         raise WorkflowError(
             "the workflow has no nodes that run: all are muted, bypassed or notes. "
@@ -76,9 +70,7 @@ def convert(data: Mapping[str, Any], node_types: NodeTypes) -> Graph:
     for scope, node in known:
         node_type = node_types[node.type]
         sources = {
-            slot.name: source_of(scope, slot, host_values, virtual)
-            for slot in node.inputs
-            if slot.link is not None
+            slot.name: wires.source_of(scope, slot) for slot in node.inputs if slot.link is not None
         }
         graph[scope.prefix + node.id] = {
             "class_type": node.type,
@@ -111,26 +103,33 @@ def _sendable(value: Any) -> Any:
     return {"__value__": value} if isinstance(value, list) else value
 
 
-def _is_known(scope: Scope, node: EditorNode, node_types: NodeTypes) -> bool:
-    """Whether the server has a node's class; a node without links may be the editor's own.
+def _check_known(running: Sequence[tuple[Scope, EditorNode]], node_types: NodeTypes) -> None:
+    """Check that the server has the class of every node that runs.
+
+    One without any link may be the editor's own, such as a label or a switch for groups: it can
+    be left out, and a warning says so.
 
     Raises:
-        WorkflowError: It has not, and the node is linked.
+        WorkflowError: It lacks the class of a node that is linked.
     """
-    if node.type in node_types:
-        return True
-    node_id = scope.prefix + node.id
-    linked = {end for link in scope.graph.links.values() for end in (link.origin, link.target)}
-    if node.id not in linked:
+    linked: dict[Scope, set[str]] = {}
+    for scope, node in running:
+        if node.type in node_types:
+            continue
+        if scope not in linked:
+            ends = scope.graph.links.values()
+            linked[scope] = {end for link in ends for end in (link.origin, link.target)}
+        node_id = scope.prefix + node.id
+        if node.id in linked[scope]:
+            titled = f", called {short(node.title)}," if node.title else ""
+            raise WorkflowError(
+                f"node {node_id}{titled} is of the class {short(node.type)}, "
+                f"{_advice(node, node_types)}"
+            )
         logger.warning(
-            "node %s is left out: no server knows its class %s, and nothing is linked to it",
+            "node %s is left out: the server does not have its class %s, and it has no links",
             node_id, short(node.type),
         )  # fmt: skip
-        return False
-    titled = f", called {short(node.title)}," if node.title else ""
-    raise WorkflowError(
-        f"node {node_id}{titled} is of the class {short(node.type)}, {_advice(node, node_types)}"
-    )
 
 
 def _advice(node: EditorNode, node_types: NodeTypes) -> str:

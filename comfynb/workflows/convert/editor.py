@@ -70,6 +70,16 @@ class EditorNode:
         """Whether it runs."""
         return self.mode not in (MUTED, BYPASSED)
 
+    @property
+    def has_values(self) -> bool:
+        """Whether anything was typed in, as a list."""
+        return isinstance(self.values, list) and bool(self.values)
+
+    @property
+    def first(self) -> Any:
+        """The first of the values that were typed in, or None."""
+        return self.values[0] if isinstance(self.values, list) and self.values else None
+
     def slot(self, name: str) -> Slot | None:
         """Return an input by its name."""
         return next((slot for slot in self.inputs if slot.name == name), None)

@@ -30,18 +30,12 @@ from comfynb.workflows.convert.editor import (
     Link,
     Slot,
 )
+from comfynb.workflows.convert.hosts import Held, HostValues
 
 REROUTES = frozenset({"Reroute", "Reroute (rgthree)"})
 _MAX_NODES = 20_000
 """Subgraphs within subgraphs multiply: a file of a few kB could stand for billions of nodes."""
 _MAX_DEPTH = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A value that was typed in elsewhere: in a primitive, or on a subgraph."""
-
-    value: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,75 +100,108 @@ def unfold(workflow: EditorWorkflow) -> Scope:
     return top
 
 
-def source_of(
-    scope: Scope, slot: Slot, host_values: HostValues, virtual: frozenset[str]
-) -> Output | Held | None:
-    """Follow a node's input to what it gets.
+class Wires:
+    """Where the inputs of a workflow's nodes come from.
+
+    What was followed once is remembered, so that long chains that many inputs share cost nothing.
 
     Args:
-        scope: Where the node is.
-        slot: Its input.
-        host_values: What was typed in on subgraphs.
+        subgraphs: Definitions by id.
         virtual: Types that only the editor knows.
-
-    Returns:
-        An output of a node that runs; a value; or None where nothing is linked in the end.
-
-    Raises:
-        WorkflowError: The links go in a circle.
     """
-    held: Held | None = None
-    wanted, here = slot.type, (scope, slot.link)
-    seen: set[tuple[Scope, str]] = set()
-    while here[1] is not None:
-        scope, link_id = here[0], here[1]
-        if (scope, link_id) in seen:
-            raise WorkflowError(
-                f"the links of {slot.name!r} go in a circle through reroutes or bypassed nodes. "
-                "Remove one of them in ComfyUI"
-            )
-        seen.add((scope, link_id))
-        link = scope.graph.links.get(link_id)
-        if link is None:
-            return held
-        if link.origin == BORDER_IN:
-            held = host_values.of(scope, link.origin_slot) or held
-            if scope.outside is None:
+
+    def __init__(self, subgraphs: Mapping[str, EditorGraph], virtual: frozenset[str]) -> None:
+        self._host_values = HostValues(subgraphs)
+        self._virtual = virtual
+        self._known: dict[tuple[Scope, str, str], Output | Held | None] = {}
+        self._published: dict[Scope, dict[Any, str | None]] = {}
+
+    def source_of(self, scope: Scope, slot: Slot) -> Output | Held | None:
+        """Follow an input of a node in a scope to what it gets.
+
+        Returns:
+            An output of a node that runs; a value; or None where nothing is linked in the end.
+
+        Raises:
+            WorkflowError: The links go in a circle.
+        """
+        passed: dict[tuple[Scope, str, str], None] = {}
+        found = self._follow(scope, slot, passed)
+        self._known.update(dict.fromkeys(passed, found))
+        return found
+
+    def _follow(
+        self, scope: Scope, slot: Slot, passed: dict[tuple[Scope, str, str], None]
+    ) -> Output | Held | None:
+        """Follow an input; what is in `passed` then leads to the same, wherever one comes from."""
+        held: Held | None = None
+        here: tuple[Scope, str | None] = (scope, slot.link)
+        seen: set[tuple[Scope, str]] = set()
+        while here[1] is not None:
+            scope, link_id = here[0], here[1]
+            key = (scope, link_id, slot.type)
+            if held is None:
+                if key in self._known:
+                    return self._known[key]
+                passed[key] = None
+            if (scope, link_id) in seen:
+                raise WorkflowError(
+                    f"the links of {slot.name!r} go in a circle through reroutes or bypassed "
+                    "nodes. Remove one of them in ComfyUI"
+                )
+            seen.add((scope, link_id))
+            link = scope.graph.links.get(link_id)
+            if link is None:
                 return held
-            here = (scope.outside, _outer_link(scope, link))
-            continue
-        arrived = _step(scope, link, wanted, virtual)
-        if not isinstance(arrived, tuple):
-            return arrived
-        here, held = arrived, None
-    return held
+            if link.origin == BORDER_IN:
+                if scope.host is None or scope.outside is None:
+                    return held
+                held = self._host_values.of(scope.host, link.origin_slot) or held
+                here = (scope.outside, _outer_link(scope, scope.host, link))
+                continue
+            arrived = self._step(scope, link, slot.type)
+            if not isinstance(arrived, tuple):
+                return arrived
+            here, held = arrived, None
+        return held
 
+    def _step(
+        self, scope: Scope, link: Link, wanted: str
+    ) -> Output | Held | tuple[Scope, str | None] | None:
+        """Look at the node behind a link: it ends there, or a further link is behind it."""
+        node = scope.graph.nodes.get(link.origin)
+        if node is None or node.mode == MUTED:
+            return None
+        if node.mode == BYPASSED:
+            handed = _bypass(node, link.origin_slot, wanted)
+            return None if handed is None else (scope, handed.link)
+        if node.id in scope.inside:
+            inner = scope.inside[node.id]
+            ports = inner.graph.outputs
+            ids = ports[link.origin_slot].links if 0 <= link.origin_slot < len(ports) else ()
+            return inner, next((link_id for link_id in ids if link_id in inner.graph.links), None)
+        if node.type not in self._virtual:
+            return Output(scope.prefix + node.id, link.origin_slot)
+        if node.type in REROUTES:
+            return (scope, node.inputs[0].link) if node.inputs else None
+        if node.type == "PrimitiveNode":
+            return Held(node.first) if node.has_values else None
+        return self._got(scope, node) if node.type == "GetNode" else None
 
-def _step(
-    scope: Scope, link: Link, wanted: str, virtual: frozenset[str]
-) -> Output | Held | tuple[Scope, str | None] | None:
-    """Look at the node behind a link: it ends there, or a further link is behind it."""
-    node = scope.graph.nodes.get(link.origin)
-    if node is None or node.mode == MUTED:
+    def _got(self, scope: Scope, getter: EditorNode) -> tuple[Scope, str | None] | None:
+        """Return what a SetNode of the same name gets (KJNodes), here or further outside."""
+        place: Scope | None = scope
+        while place is not None:
+            if place not in self._published:
+                self._published[place] = {
+                    str(node.first): node.inputs[0].link
+                    for node in place.graph.nodes.values()
+                    if node.type == "SetNode" and node.inputs and node.is_active
+                }
+            if str(getter.first) in self._published[place]:
+                return place, self._published[place][str(getter.first)]
+            place = place.outside
         return None
-    if node.mode == BYPASSED:
-        passed = _bypass(node, link.origin_slot, wanted)
-        return None if passed is None else (scope, passed.link)
-    if node.id in scope.inside:
-        inner = scope.inside[node.id]
-        ports = inner.graph.outputs
-        ids = ports[link.origin_slot].links if 0 <= link.origin_slot < len(ports) else ()
-        return inner, next((link_id for link_id in ids if link_id in inner.graph.links), None)
-    if node.type not in virtual:
-        return Output(scope.prefix + node.id, link.origin_slot)
-    if node.type in REROUTES:
-        return (scope, node.inputs[0].link) if node.inputs else None
-    if node.type == "PrimitiveNode":
-        values = node.values
-        return Held(values[0]) if isinstance(values, list) and values else None
-    if node.type == "GetNode":
-        return _published(scope, node)
-    return None
 
 
 def _bypass(node: EditorNode, place: int, wanted: str) -> Slot | None:
@@ -201,72 +228,10 @@ def fits(one: str, other: str) -> bool:
     return "*" in mine | theirs or not mine.isdisjoint(theirs)
 
 
-def _published(scope: Scope, getter: EditorNode) -> tuple[Scope, str | None] | None:
-    """Return what a SetNode of the same name gets (KJNodes), here or further outside."""
-    name = getter.values[0] if isinstance(getter.values, list) and getter.values else None
-    place: Scope | None = scope
-    while place is not None:
-        for node in place.graph.nodes.values():
-            if node.type == "SetNode" and node.inputs and node.values and node.is_active:
-                values = node.values
-                if isinstance(values, list) and values[0] == name:
-                    return place, node.inputs[0].link
-        place = place.outside
-    return None
-
-
-def _outer_link(scope: Scope, link: Link) -> str | None:
+def _outer_link(scope: Scope, host: EditorNode, link: Link) -> str | None:
     """Return what is linked on the outside to the input that a link from the border belongs to."""
     ports = scope.graph.inputs
-    if scope.host is None or not 0 <= link.origin_slot < len(ports):
+    if not 0 <= link.origin_slot < len(ports):
         return None
-    slot = scope.host.slot(ports[link.origin_slot].name)
+    slot = host.slot(ports[link.origin_slot].name)
     return None if slot is None else slot.link
-
-
-class HostValues:
-    """What was typed in on the nodes of subgraphs.
-
-    A node of a subgraph saves the values of those of its inputs that lead to a widget inside, in
-    their order. Files of before 2026 save none there: what was typed in on the outside was written
-    into the node inside (`proxyWidgets`).
-    """
-
-    def __init__(self, subgraphs: Mapping[str, EditorGraph]) -> None:
-        self._subgraphs = subgraphs
-        self._places: dict[str, dict[int, int]] = {}
-
-    def of(self, scope: Scope, port: int) -> Held | None:
-        """Return the value of an input of a scope's node, or None where it saved none."""
-        host = scope.host
-        if host is None or not isinstance(host.values, list):
-            return None
-        place = self._places_of(host.type).get(port)
-        if place is None or place >= len(host.values):
-            return None
-        return Held(host.values[place])
-
-    def _places_of(self, subgraph: str) -> dict[int, int]:
-        """Return where in the list of values an input's is, by its number."""
-        if subgraph not in self._places:
-            self._places[subgraph] = {}  # one that holds itself has none
-            ports = self._subgraphs[subgraph].inputs
-            typed = [number for number in range(len(ports)) if self._is_typed(subgraph, number)]
-            self._places[subgraph] = {number: place for place, number in enumerate(typed)}
-        return self._places[subgraph]
-
-    def _is_typed(self, subgraph: str, port: int) -> bool:
-        graph = self._subgraphs[subgraph]
-        for link_id in graph.inputs[port].links:
-            link = graph.links.get(link_id)
-            node = graph.nodes.get(link.target) if link is not None else None
-            if link is None or node is None or not 0 <= link.target_slot < len(node.inputs):
-                continue
-            slot = node.inputs[link.target_slot]
-            if node.type in self._subgraphs:
-                names = [port.name for port in self._subgraphs[node.type].inputs]
-                if slot.name in names and names.index(slot.name) in self._places_of(node.type):
-                    return True
-            elif slot.is_widget:
-                return True
-        return False
