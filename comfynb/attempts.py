@@ -159,7 +159,9 @@ class Attempts:
         info = await lane.open()
         ear = _Ear(cell, self._states)
         with self._on(lane, cell, record.prompt_id):
-            outcome = await lane.backend.adopt(record.prompt_id, cell.graph, ear)
+            outcome = await lane.backend.adopt(
+                record.prompt_id, cell.graph, ear, sent_at=record.created_at
+            )
         if outcome is None or outcome.status == "lost":
             return None
         if cell.index in self.unwanted and outcome.status == "cancelled":

@@ -15,6 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from comfynb.keyframes import Failure
@@ -218,7 +219,7 @@ class Backend(ABC):
 
     @abstractmethod
     async def adopt(
-        self, prompt_id: str, graph: Mapping[str, Any], listener: Listener
+        self, prompt_id: str, graph: Mapping[str, Any], listener: Listener, *, sent_at: datetime
     ) -> Outcome | None:
         """Finish a prompt that a session sent which has died, by asking.
 
@@ -228,6 +229,7 @@ class Backend(ABC):
             prompt_id: As that session chose it.
             graph: What it was; where the server still has the graph, that one counts.
             listener: As for `render`.
+            sent_at: When, UTC: what was sent a moment ago may still be on its way.
 
         Returns:
             None where the server does not know the prompt.

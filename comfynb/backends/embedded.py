@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -121,6 +122,8 @@ class EmbeddedBackend(Backend):
         prompt_id: str,  # noqa: ARG002
         graph: Mapping[str, Any],  # noqa: ARG002
         listener: Listener,  # noqa: ARG002
+        *,
+        sent_at: datetime,  # noqa: ARG002
     ) -> Outcome | None:
         return None  # an engine ends with the process that sent it prompts; this is another one
 

@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -158,9 +159,10 @@ class ComfyUIBackend(Backend):
             await prompt.drop_fetches()
 
     async def adopt(  # noqa: D102
-        self, prompt_id: str, graph: Mapping[str, Any], listener: Listener
+        self, prompt_id: str, graph: Mapping[str, Any], listener: Listener, *, sent_at: datetime
     ) -> Outcome | None:
-        there = await self._look_for(prompt_id)
+        age = (datetime.now(UTC) - sent_at).total_seconds()
+        there = await self._look_for(prompt_id, patience=ABSENT_SECONDS - max(0.0, age))
         if there is None:
             return None
         prompt = Prompt(prompt_id, there or graph, listener, self._fetch)
@@ -434,12 +436,15 @@ class ComfyUIBackend(Backend):
                 await self._http.post("/interrupt", {"prompt_id": prompt_id})
         return prompt_ids & (running | pending)
 
-    async def _look_for(self, prompt_id: str) -> Mapping[str, Any] | None:
+    async def _look_for(self, prompt_id: str, *, patience: float) -> Mapping[str, Any] | None:
         """Return the graph of a prompt as the server has it; {} where it does not say.
 
+        Args:
+            prompt_id: Which.
+            patience: Seconds for which the server must deny it.
+
         Returns:
-            None where the server has denied the prompt for so long that its POST, which a process
-            may have begun just before it was killed, cannot be on its way any more.
+            None where the server does not know it.
         """
         tries, delay = 0, FIRST_ASK_SECONDS
         denied_since = math.inf
@@ -459,7 +464,7 @@ class ComfyUIBackend(Backend):
                     raise
             else:
                 denied_since = min(denied_since, time.monotonic())
-                if time.monotonic() - denied_since >= ABSENT_SECONDS:
+                if time.monotonic() - denied_since >= patience:
                     return None
             await asyncio.sleep(delay)
             delay = min(delay * 2, LAST_ASK_SECONDS)
