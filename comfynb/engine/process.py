@@ -20,6 +20,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"comfynb engine: {problem}", file=sys.stderr)  # noqa: T201
         return 1
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
     return 0
 
 
@@ -172,8 +173,17 @@ def _listen_for_end(ended: asyncio.Event, folder: Path, *, owned: bool) -> None:
 def _end_hard(folder: Path) -> None:
     """End the process even if a node hangs in native code."""
     threading.Event().wait(END_WITHIN)
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
     os._exit(1)
+
+
+def _remove(folder: Path) -> None:
+    """Remove our folder, although the warm-up may just be putting a file there."""
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.05)
 
 
 def load_nodes(source: str) -> ModuleType:
