@@ -60,7 +60,7 @@ class Accepted:
 
 
 def validate(
-    graph: dict[str, Any],
+    graph: Any,
     registry: Registry,
     files: Files,
     targets: Sequence[str] | None = None,
@@ -68,7 +68,7 @@ def validate(
     """Check a graph and coerce its values in place.
 
     Args:
-        graph: An API-format graph, as parsed from JSON.
+        graph: An API-format graph, as parsed from JSON; another value raises what Python raises.
         registry: The node classes.
         files: The folders, for lists of files.
         targets: Run only these output nodes; None: all.
@@ -76,8 +76,9 @@ def validate(
     Raises:
         RefusedPromptError: If nothing of it can run.
     """
-    # ComfyUI looks into whatever it is given: nothing empty has an output.
-    outputs = [] if graph in ([], "") else _outputs(graph, registry, targets)
+    # ComfyUI looks into whatever it is given: an empty list or text is a graph without outputs.
+    empty = isinstance(graph, list | str) and not graph
+    outputs = [] if empty else _outputs(graph, registry, targets)
     if not outputs:
         raise RefusedPromptError(error("prompt_no_outputs", "Prompt has no outputs"))
     check = _Check(graph, registry, files)
