@@ -180,7 +180,10 @@ class Http:
             if target is None:
                 break
             url = target
-        self._judge(method, path, response.status_code, answer)
+        fault = self._fault(method, path, response.status_code, answer)
+        if fault is not None:
+            del answer  # it may quote what we sent, and some tracebacks list variables
+            raise fault
         return answer
 
     def _url(self, path: str, params: Mapping[str, str]) -> Place:
@@ -265,24 +268,19 @@ class Http:
             )
         return RedirectedError(text, server=label, status=status, target=shown)
 
-    def _judge(self, method: str, path: str, status: int, data: bytes) -> None:
-        """Raise what an answer that is no success stands for."""
+    def _fault(self, method: str, path: str, status: int, data: bytes) -> BackendError | None:
+        """Return what an answer stands for that is no success."""
         label = self._address.label
         if status < 300:
-            return
+            return None
         if status == 400 and path == "/prompt":
-            raise rejection(data, label)
+            return rejection(data, label)
         if status in (401, 403):
-            raise AccessDeniedError(
-                f"{label} refused {method} {path} with {status}; give the right {WAYS}",
-                server=label,
-                status=status,
-            )
-        raise ServerError(
-            f"{label} answered {method} {path} with {status}: {shorten(data) or 'no text'}",
-            server=label,
-            status=status,
-        )
+            text = f"{label} refused {method} {path} with {status}; give the right {WAYS}"
+            return AccessDeniedError(text, server=label, status=status)
+        said = shorten(data) or "no text"
+        text = f"{label} answered {method} {path} with {status}: {said}"
+        return ServerError(text, server=label, status=status)
 
     def _parse(self, path: str, data: bytes) -> Any:
         try:
@@ -292,11 +290,12 @@ class Http:
         advice = "is this the address of a ComfyUI?"
         if _LOGIN.search(data[:100_000]):
             advice = f"it looks like a login page: give {WAYS}"
-        raise NotComfyUIError(
+        text = (
             f"{self._address.label} answered {path} with something that is not JSON "
-            f"({shorten(data)!r}); {advice}",
-            server=self._address.label,
+            f"({shorten(data)!r}); {advice}"
         )
+        del data  # as in _request
+        raise NotComfyUIError(text, server=self._address.label)
 
 
 async def _bounded(response: httpx.Response) -> bytes:
