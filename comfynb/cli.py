@@ -77,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--server", metavar="URL", help="a ComfyUI, or 'embedded'")
     _add_access(render)
     render.add_argument("--log", type=Path, metavar="DIR", help="default: ./comfynb-log")
-    render.add_argument("--workflow", default="txt2img", metavar="FILE", help="API format")
+    render.add_argument(
+        "--workflow", default="txt2img", metavar="FILE", help="JSON, or a picture of ComfyUI's"
+    )
     render.add_argument("--checkpoint", metavar="NAME")
     render.add_argument("--set", action="append", default=[], metavar="KNOB=VALUE", dest="knobs")
     render.add_argument("--force", action="store_true", help="make again what the log has")

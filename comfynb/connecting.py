@@ -57,8 +57,8 @@ def connect(
             for `token`, `auth`, `headers` and `cookies`.
         workflow: A name of the library ("txt2img", "img2img"); a JSON file or a dict, in API format
             or as ComfyUI's editor saves it; a PNG, WebP or JPEG that ComfyUI saved; or a keyframe
-            (see `Workflow.load`). What the editor saved is converted with the server's node
-            classes when it is first needed: those in the log, or else the server is asked.
+            (see `Workflow.load`). What the editor saved is converted when it is first needed,
+            with the server's node classes, or those in the log where it does not answer.
         log: A folder; None: ./comfynb-log; False: keep results in memory only.
         checkpoint: Instead of the workflow's own; None: that one, and for a library workflow
             the server's only one.

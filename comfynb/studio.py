@@ -81,11 +81,11 @@ class Studio:
         it never did.
 
         What ComfyUI's editor saved is converted when this is first read, with the node classes
-        that are known; the server is asked where none are, or one is missing.
+        that the server has; where it does not answer, with those that the log kept.
 
         Raises:
             WorkflowError: The server lacks one of the workflow's classes.
-            ServerUnreachableError: It has to be asked, and nobody answers (retryable).
+            ServerUnreachableError: Nobody answers, and the log knows no classes (retryable).
         """
         if isinstance(self._workflow, WaitingWorkflow):
             self._workflow = self._convert(self._workflow)
@@ -97,17 +97,11 @@ class Studio:
         self._workflow = workflow
 
     def _convert(self, waiting: WaitingWorkflow) -> Workflow:
-        known = self._types.known
-        if known is not None:
-            try:
-                return waiting.convert(known)
-            except WorkflowError:
-                # What is known may be older than a class that was installed since.
-                fresh = self._types.ask()
-                if fresh is None or fresh is known:
-                    raise
-                return waiting.convert(fresh)
-        return waiting.convert(loop.wait(self._types.need()))
+        # Asked anew where it answers: by an old list, values could go to the wrong inputs.
+        node_types = self._types.ask() or self._types.known
+        if node_types is None:
+            node_types = loop.wait(self._types.need())
+        return waiting.convert(node_types)
 
     def check(self, scenes: Any, **shared: Any) -> Report:
         """Say what is in the way of drawing scenes, without drawing any; blocks for a moment.
