@@ -232,6 +232,7 @@ def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+# `:not(#_)` always holds, and outweighs what a host says of all tables (JupyterLab: to the right).
 # Names of colours fall back from JupyterLab's to VS Code's to the system's. `light-dark` would need
 # a colour scheme that notebooks do not declare: shades are mixed from the text's own colour.
 _STYLE = """<style>
@@ -241,39 +242,41 @@ _STYLE = """<style>
   color: var(--jp-ui-font-color1, var(--vscode-foreground, CanvasText)); max-width: 68rem;
   font: 13px/1.45 var(--jp-ui-font-family, var(--vscode-font-family, system-ui, sans-serif));
   overflow-x: auto; }
-.comfynb-table table { border-collapse: collapse; border: 0; margin: 0; width: 100%;
+.comfynb-table:not(#_) table { border-collapse: collapse; border: 0; margin: 0; width: 100%;
   font-size: 13px; table-layout: auto; }
-.comfynb-table caption { text-align: left; padding: 2px 10px 8px; color: inherit; }
-.comfynb-table caption span, .comfynb-table em, .comfynb-table small, .comfynb-table i,
-.comfynb-table > p { color: var(--quiet); font-style: normal; }
-.comfynb-table tr { background: none; border: 0; }
-.comfynb-table thead th { font-weight: 600; font-size: 11px; color: var(--quiet);
+.comfynb-table:not(#_) caption { text-align: left; padding: 2px 10px 8px; color: inherit; }
+.comfynb-table:not(#_) :is(caption span, em, small, i),
+.comfynb-table:not(#_) > p { color: var(--quiet); font-style: normal; }
+.comfynb-table:not(#_) tr { background: none; border: 0; }
+.comfynb-table:not(#_) thead th { font-weight: 600; font-size: 11px; color: var(--quiet);
   text-transform: uppercase; letter-spacing: .04em; border-bottom: 1px solid var(--line); }
-.comfynb-table th, .comfynb-table td { text-align: left; vertical-align: top; padding: 6px 10px;
+.comfynb-table:not(#_) :is(th, td) { text-align: left; vertical-align: top; padding: 6px 10px;
   border: 0; white-space: normal; max-width: 30rem; overflow-wrap: anywhere; background: none; }
-.comfynb-table tbody tr + tr > * { border-top: 1px solid var(--line); }
-.comfynb-table tbody tr:hover > * { background: var(--tint); }
-.comfynb-table td.n { font-variant-numeric: tabular-nums; }
-.comfynb-table tbody th { font-weight: 600; white-space: nowrap; }
-.comfynb-table tbody th code { background: none; padding: 0; font-weight: 600; }
-.comfynb-table code { font: 12px/1.5 var(--jp-code-font-family, ui-monospace, monospace);
+.comfynb-table:not(#_) tbody tr + tr > * { border-top: 1px solid var(--line); }
+.comfynb-table:not(#_) tbody tr:hover > * { background: var(--tint); }
+.comfynb-table:not(#_) td.n { font-variant-numeric: tabular-nums; }
+.comfynb-table:not(#_) tbody th { font-weight: 600; white-space: nowrap; }
+.comfynb-table:not(#_) tbody th code { background: none; padding: 0; font-weight: 600; }
+.comfynb-table:not(#_) code { font: 12px/1.5 var(--jp-code-font-family, ui-monospace, monospace);
   color: inherit; background: var(--tint); border-radius: 4px; padding: 1px 5px;
   display: inline-block; max-width: 100%; box-sizing: border-box; }
-.comfynb-table small { display: block; font-size: 12px; overflow: hidden; white-space: nowrap;
-  text-overflow: ellipsis; }
-.comfynb-table .knobs { table-layout: fixed; min-width: 40rem; }
-.comfynb-table .knobs th:nth-child(1) { width: 13%; }
-.comfynb-table .knobs th:nth-child(2) { width: 23%; }
-.comfynb-table .knobs th:nth-child(3) { width: 37%; }
-.comfynb-table summary { cursor: pointer; list-style-position: outside; }
-.comfynb-table details { padding-left: 1em; }
-.comfynb-table summary { margin-left: -1em; }
-.comfynb-table > p { margin: 4px 10px 8px; }
-.comfynb-table > p.bad, .comfynb-table > p.warn, .comfynb-table > p.ok { color: inherit;
+.comfynb-table:not(#_) small { display: block; font-size: 12px; overflow: hidden;
+  white-space: nowrap; text-overflow: ellipsis; }
+.comfynb-table:not(#_) .knobs { table-layout: fixed; min-width: 40rem; }
+.comfynb-table:not(#_) .knobs th:nth-child(1) { width: 13%; }
+.comfynb-table:not(#_) .knobs th:nth-child(2) { width: 23%; }
+.comfynb-table:not(#_) .knobs th:nth-child(3) { width: 37%; }
+.comfynb-table:not(#_) summary { cursor: pointer; list-style-position: outside; }
+.comfynb-table:not(#_) details { padding-left: 1em; }
+.comfynb-table:not(#_) summary { margin-left: -1em; }
+.comfynb-table:not(#_) > p { margin: 4px 10px 8px; }
+.comfynb-table:not(#_) > p:is(.bad, .warn, .ok) { color: inherit;
   font-weight: 600; border-left: 3px solid; padding-left: 8px; }
-.comfynb-table > p.ok { border-color: #2f9e5b; } .comfynb-table > p.bad { border-color: #d9413b; }
-.comfynb-table > p.warn { border-color: #c98a04; }
-.comfynb-table b.bad, .comfynb-table b.warn { font-size: 11px; border: 1px solid; padding: 0 6px;
+.comfynb-table:not(#_) > p.ok { border-color: #2f9e5b; }
+.comfynb-table:not(#_) > p.bad { border-color: #d9413b; }
+.comfynb-table:not(#_) > p.warn { border-color: #c98a04; }
+.comfynb-table:not(#_) b:is(.bad, .warn) { font-size: 11px; border: 1px solid; padding: 0 6px;
   border-radius: 8px; white-space: nowrap; }
-.comfynb-table b.bad { color: #d9413b; } .comfynb-table b.warn { color: #c98a04; }
+.comfynb-table:not(#_) b.bad { color: #d9413b; }
+.comfynb-table:not(#_) b.warn { color: #c98a04; }
 </style>"""
