@@ -12,6 +12,10 @@ from support import Engine, guarded_graph
 
 from comfynb.workflows import Workflow
 
+# Our own fixtures for other projects; and what prints the fault matrix, which must be known to
+# the process that distributes the tests too.
+pytest_plugins = ["comfynb.testing.plugin", "both.fault_matrix"]
+
 
 def pytest_configure():
     """Let interrupts through: a shell that puts us into the background has them ignored."""
@@ -33,6 +37,12 @@ def engine(shared_engine):
     shared_engine.quiet()  # a run that a test left behind may have sent its prompt only now
     yield shared_engine
     shared_engine.quiet()
+
+
+@pytest.fixture
+def comfyui_engine(engine):
+    """What `fault_proxy` stands before: the engine with the test nodes."""
+    return engine
 
 
 @pytest.fixture

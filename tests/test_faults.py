@@ -50,27 +50,25 @@ class Overtaken(RequestRule):
 
 
 async def test_a_post_that_arrives_after_its_connection_broke_is_not_sent_again(
-    engine, flow, tmp_path
+    engine, fault_proxy, flow, tmp_path
 ):
     before = engine.ended()
-    with FaultProxy(engine.url) as proxy:
-        proxy.add(Overtaken(nth=3))
-        with comfynb.connect(proxy.url, workflow=flow, log=tmp_path / "log") as studio:
-            await nine(studio)
-        assert proxy.requests["POST /prompt"] == 9
+    fault_proxy.add(Overtaken(nth=3))
+    with comfynb.connect(fault_proxy.url, workflow=flow, log=tmp_path / "log") as studio:
+        await nine(studio)
+    assert fault_proxy.requests["POST /prompt"] == 9
     assert len(engine.ended() - before) == 9
 
 
 async def test_a_long_prompt_of_which_nothing_is_heard_is_asked_about_ever_less(
-    engine, flow, tmp_path
+    fault_proxy, flow, tmp_path
 ):
     long = [{"prompt": "a slow fox", "knobs": {"Guard.seconds": 1.8}}]
-    with FaultProxy(engine.url) as proxy:
-        proxy.add(Cut("progress", progress=0.02))
-        with comfynb.connect(proxy.url, workflow=flow, log=tmp_path / "log") as studio:
-            assert [k.status for k in await studio.run(long)] == ["done"]
-        # 0.05 s, then doubling up to one second.
-        assert proxy.requests["GET /queue"] <= 8
+    fault_proxy.add(Cut("progress", progress=0.02))
+    with comfynb.connect(fault_proxy.url, workflow=flow, log=tmp_path / "log") as studio:
+        assert [k.status for k in await studio.run(long)] == ["done"]
+    # 0.05 s, then doubling up to one second.
+    assert fault_proxy.requests["GET /queue"] <= 8
 
 
 async def test_a_picture_whose_file_is_gone_is_made_once_more(own_engine, flow, tmp_path):
@@ -84,32 +82,28 @@ async def test_a_picture_whose_file_is_gone_is_made_once_more(own_engine, flow, 
 
 
 @pytest.mark.long
-async def test_a_half_open_socket_is_found_out_and_replaced(engine, flow, tmp_path):
-    with FaultProxy(engine.url) as proxy:
-        proxy.add(HalfOpen("progress", prompt=2))
-        studio = studio_on(proxy.url, workflow=flow, log=tmp_path / "log", silence=0.3)
-        keyframes = studio.run(scenes(2)).keyframes()
-        assert [k.status async for k in keyframes] == ["done"] * 2
-        await until(lambda: proxy.requests["WS /ws"] == 2)  # no pong came within 5 s
-        asked = proxy.requests["GET /queue"]
-        assert [k.status for k in await studio.run(scenes(4), force=True)] == ["done"] * 4
-        assert proxy.requests["GET /queue"] == asked  # the new one is heard
-        await studio.aclose()
+async def test_a_half_open_socket_is_found_out_and_replaced(fault_proxy, flow, tmp_path):
+    fault_proxy.add(HalfOpen("progress", prompt=2))
+    studio = studio_on(fault_proxy.url, workflow=flow, log=tmp_path / "log", silence=0.3)
+    keyframes = studio.run(scenes(2)).keyframes()
+    assert [k.status async for k in keyframes] == ["done"] * 2
+    await until(lambda: fault_proxy.requests["WS /ws"] == 2)  # no pong came within 5 s
+    asked = fault_proxy.requests["GET /queue"]
+    assert [k.status for k in await studio.run(scenes(4), force=True)] == ["done"] * 4
+    assert fault_proxy.requests["GET /queue"] == asked  # the new one is heard
+    await studio.aclose()
 
 
-async def test_a_run_that_begins_while_the_server_is_away_waits_for_it(engine, flow, tmp_path):
-    with (
-        FaultProxy(engine.url) as proxy,
-        comfynb.connect(proxy.url, workflow=flow, log=tmp_path / "log") as studio,
-    ):
+async def test_a_run_that_begins_while_the_server_is_away_waits_for_it(fault_proxy, flow, tmp_path):
+    with comfynb.connect(fault_proxy.url, workflow=flow, log=tmp_path / "log") as studio:
         await studio.run(scenes(1))
-        proxy.kill()  # what was kept open is broken, and the server is there
+        fault_proxy.kill()  # what was kept open is broken, and the server is there
         assert [k.status for k in await studio.run(scenes(2))] == ["cached", "done"]
-        proxy.down()
-        await until(lambda: not proxy.open_sockets)
+        fault_proxy.down()
+        await until(lambda: not fault_proxy.open_sockets)
         run = studio.run(scenes(3))
         await asyncio.sleep(0.5)  # the outage
-        proxy.up()
+        fault_proxy.up()
         assert [k.status for k in await run] == ["cached", "cached", "done"]
 
 
@@ -139,18 +133,19 @@ class NothingRuns(RequestRule):
         return dataclasses.replace(reply, headers=headers, body=json.dumps(body).encode())
 
 
-async def test_a_dead_worker_fails_what_is_left_and_says_what_helps(engine, flow, tmp_path):
+async def test_a_dead_worker_fails_what_is_left_and_says_what_helps(
+    engine, fault_proxy, flow, tmp_path
+):
     engine.post_prompt(**{"Guard.seconds": 20})  # ours wait behind it
-    with FaultProxy(engine.url) as proxy:
-        proxy.add(NothingRuns(times=None))
-        studio = studio_on(
-            proxy.url, workflow=flow, log=tmp_path / "log", silence=0.2, dead_after=0.6
-        )
-        begun = time.monotonic()
-        keyframes = await studio.run(scenes(9))
-        assert time.monotonic() - begun < 5
-        assert {k.status for k in keyframes} == {"failed"}
-        assert {k.error.kind for k in keyframes} == {"worker_dead"}
-        assert "restart ComfyUI" in keyframes[0].error.hint
-        await until(lambda: len(engine.prompts()) == 1)  # ours would only come as a surprise
-        await studio.aclose()
+    fault_proxy.add(NothingRuns(times=None))
+    studio = studio_on(
+        fault_proxy.url, workflow=flow, log=tmp_path / "log", silence=0.2, dead_after=0.6
+    )
+    begun = time.monotonic()
+    keyframes = await studio.run(scenes(9))
+    assert time.monotonic() - begun < 5
+    assert {k.status for k in keyframes} == {"failed"}
+    assert {k.error.kind for k in keyframes} == {"worker_dead"}
+    assert "restart ComfyUI" in keyframes[0].error.hint
+    await until(lambda: len(engine.prompts()) == 1)  # ours would only come as a surprise
+    await studio.aclose()

@@ -228,6 +228,8 @@ class FaultProxy:
             ready.set_result(None)
             await self._stop.wait()
             await self._down()
+            # What was accepted just now begins, since a task that never begins closes no socket.
+            await asyncio.sleep(0)
             # asyncio.run would cancel them too late: after the session has been closed.
             mine = asyncio.current_task()
             others = [task for task in asyncio.all_tasks() if task is not mine]

@@ -139,6 +139,7 @@ ROWS = (
         kills=True,
         seconds_each=0.3,
     ),
+    _row("kernel killed (-9) and back", story="a killed kernel", seconds=30.0, seconds_each=0.3),
     _row("prompt cached by the server", story="a cached prompt", cells=3, pictures=3, posts=(3, 3)),
     _row("a blocked branch, which is not the end", story="a blocked branch"),
     _row("1 of 20 graphs invalid", story="an invalid graph", cells=20, pictures=19, posts=(19, 20)),
@@ -164,6 +165,22 @@ def table(results: Mapping[tuple[str, str], str] | None = None) -> str:
         "| " + " | ".join(text.ljust(n) for text, n in zip(line, widths, strict=True)) + " |"
         for line in lines
     )
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what became of each cell in this session."""
+    pictures = {row.fault: f"{row.pictures} of {row.cells}" for row in ROWS}
+    results = {}
+    for outcome, reports in terminalreporter.stats.items():
+        for report in reports:
+            for name, (fault, column) in getattr(report, "user_properties", ()):
+                if name == PROPERTY and outcome == "passed":
+                    results[fault, column] = f"{pictures[fault]} in {report.duration:.1f} s"
+                elif name == PROPERTY and outcome:  # "" is for what set up and took down well
+                    results[fault, column] = outcome.upper()
+    if results:
+        terminalreporter.section("fault matrix")
+        terminalreporter.write_line(table(results))
 
 
 if __name__ == "__main__":

@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import json
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
 import plain
 import pytest
 from both.fault_matrix import COLUMNS, PROPERTY, ROWS, Row, table
-from support import studio_on
+from support import script, studio_on
 
 from comfynb.log import Log
 from comfynb.testing import Fault, FaultProxy
@@ -44,12 +46,16 @@ class Stage:
 
 
 @pytest.fixture
-def stage(request, row, column, tmp_path, record_property):
+def comfyui_engine(request, row, column, record_property):
+    """What `fault_proxy` stands before: the server of the column."""
     record_property(PROPERTY, [row.fault, column])
-    server = request.getfixturevalue(f"own_{column}" if row.kills else column)
-    with FaultProxy(server.url) as proxy:
-        faults = [proxy.add(rule) for rule in row.rules(server)]
-        yield Stage(row, server, proxy, faults, tmp_path / "log")
+    return request.getfixturevalue(f"own_{column}" if row.kills else column)
+
+
+@pytest.fixture
+def stage(row, comfyui_engine, fault_proxy, tmp_path):
+    faults = [fault_proxy.add(rule) for rule in row.rules(comfyui_engine)]
+    return Stage(row, comfyui_engine, fault_proxy, faults, tmp_path / "log")
 
 
 def cells(story: str):
@@ -91,6 +97,48 @@ async def deliver(stage: Stage, graph: plain.Graph, scenes: list[dict]) -> list:
 async def test_every_picture_is_delivered_once_and_made_once(stage):
     row = stage.row
     await deliver(stage, plain.picture(seconds=row.seconds_each), plain.scenes(row.cells))
+
+
+KERNEL = """
+import asyncio, contextlib, json, os, signal, sys
+import comfynb
+
+url, log, graph, scenes = sys.argv[1:]
+
+async def main():
+    studio = comfynb.connect(url, workflow=json.loads(graph), log=log)
+    given = []
+    async with contextlib.aclosing(studio.keyframes(json.loads(scenes))) as keyframes:
+        async for keyframe in keyframes:
+            given.append(keyframe.id)
+            if len(given) == 2:
+                print(json.dumps(given), flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+@cells("a killed kernel")
+async def test_what_a_killed_kernel_had_sent_is_fetched_by_the_next(stage):
+    """One prompt runs and one waits when it dies: neither is made again."""
+    row, before = stage.row, stage.server.ended()
+    graph, scenes = plain.picture(seconds=row.seconds_each), plain.scenes(row.cells)
+    async with asyncio.timeout(row.seconds):
+        kernel = script(KERNEL, stage.proxy.url, stage.log, json.dumps(graph), json.dumps(scenes))
+        said, _ = await asyncio.to_thread(kernel.communicate)
+        assert kernel.returncode == -signal.SIGKILL
+        studio = stage.studio(graph)
+        given = await studio.run(scenes)
+        await studio.aclose()
+    assert [k.status for k in given] == ["cached"] * 2 + ["done"] * 4
+    assert [k.id for k in given[:2]] == json.loads(said)
+    kept = Log(stage.log, read_only=True).keyframes()
+    assert sorted(k.id for k in kept) == sorted(k.id for k in given)
+    assert len({k.key for k in given}) == row.pictures
+    assert all(k.read().startswith(b"\x89PNG") for k in given)
+    assert stage.proxy.requests["POST /prompt"] == row.posts[0]
+    assert len(stage.server.ended() - before) == row.pictures
 
 
 @cells("a blocked branch")
