@@ -59,10 +59,16 @@ class Attempts:
         """Send a cell and keep what comes; None: its server lost it, once more.
 
         Raises:
-            BackendError: The server is gone, or was never there.
+            ServerGoneError: The server is gone.
+            BackendError: It cannot take this cell.
             LogWriteError: What came, or that it is sent, could not be written.
         """
-        info = await lane.open()  # a server that was away while the run was paused may be back
+        try:
+            info = await lane.open()  # away while the run was paused, it may be back
+        except ServerGoneError:
+            raise
+        except BackendError as exc:  # it was there when the run began
+            raise ServerGoneError(str(exc), server=lane.label) from exc
         results = replace(self._results, server=lane.label, server_version=info.version)
         prompt_id, begun = str(uuid.uuid4()), time.monotonic()
         graph = await uploaded(cell, lane.backend, self._store)

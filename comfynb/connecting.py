@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from comfynb import lanes, loop, stores
 from comfynb.backends.base import Backend
@@ -17,6 +18,7 @@ from comfynb.backends.embedded import CHECKPOINT, LABEL, EmbeddedBackend, identi
 from comfynb.board import Board
 from comfynb.errors import BackendError, EngineMissingError, LogError
 from comfynb.keyframes import Keyframe
+from comfynb.lanes import Lane
 from comfynb.log import Log
 from comfynb.stores import DEFAULT_LOG
 from comfynb.studio import Studio
@@ -34,7 +36,7 @@ PROBE_SECONDS = 0.5
 
 
 def connect(
-    url: str | None = None,
+    url: str | Sequence[str] | None = None,
     *,
     workflow: str | Path | Mapping[str, Any] | bytes | Keyframe | Workflow = "txt2img",
     log: str | Path | Log | Literal[False] | None = None,
@@ -47,12 +49,14 @@ def connect(
     verify: bool = True,
     reconnect_for: float = 60.0,
 ) -> Studio:
-    """Make a studio: a server, a workflow and a log.
+    """Make a studio: one server or several, a workflow and a log.
 
     Args:
         url: Of a ComfyUI, such as "http://gpu:8188"; "embedded" for the embedded engine; None:
             the environment's COMFYUI_URL, else 127.0.0.1:8188 if a ComfyUI answers there
-            within 0.5 s, else the embedded engine. What is secret in it (user and password,
+            within 0.5 s, else the embedded engine. Several ComfyUIs share the work: each takes a
+            picture when it has a place free, and one that dies gives back what it had; they must
+            have the models that the workflow names. What is secret in it (user and password,
             the query) is sent with every request and never shown or stored; the same holds
             for `token`, `auth`, `headers` and `cookies`.
         workflow: A name of the library ("txt2img", "img2img"); a JSON file or a dict, in API format
@@ -74,7 +78,9 @@ def connect(
 
     Raises:
         WorkflowError: The workflow cannot be read, or has no checkpoint to choose.
-        BackendError: The address is none, or `ca` cannot be read.
+        BackendError: An address is none, or `ca` cannot be read, or both a ComfyUI and the embedded
+            engine are given.
+        ValueError: An empty list of servers.
         EngineMissingError: No ComfyUI was found and the embedded engine is not installed.
         LogError: The log cannot be used.
 
@@ -91,30 +97,59 @@ def connect(
         "ca": ca,
         "verify": verify,
     }
-    chosen = url or os.environ.get("COMFYUI_URL") or _find_server(access)
-    key: Hashable
-    make: Callable[[], Backend]
-    if chosen == EMBEDDED:
-        kind, key, make = f"engine/{identity()}", EMBEDDED, EmbeddedBackend
+    if url is not None and not isinstance(url, str) and not url:
+        raise ValueError("connect() was given an empty list of servers")
+    urls = [url or _choose_server(access)] if isinstance(url, str | None) else url
+    servers = {server.key: server for server in (_server(u, access, reconnect_for) for u in urls)}
+    kinds = {server.kind for server in servers.values()}
+    if len(kinds) != 1:
+        raise BackendError(
+            "the embedded engine draws other pictures than a ComfyUI: connect to it alone, or "
+            "to ComfyUIs"
+        )
+    if EMBEDDED in servers:
         checkpoint = checkpoint or CHECKPOINT
-    else:
-        # Here and not above: httpx and websockets take 150 ms that the embedded engine's
-        # cached pictures need not pay.
-        from comfynb.backends.comfyui import Address, ComfyUIBackend  # noqa: PLC0415
-
-        address = Address.parse(chosen, **access)
-        kind, key = "comfyui", address.key
-
-        def make() -> Backend:
-            return ComfyUIBackend(address, reconnect_for=reconnect_for)
-
     store = stores.hold(log)
+    held: list[Lane] = []
     try:
-        lane = lanes.lane(key, make)
+        for server in servers.values():
+            held.append(lanes.lane(server.key, server.make))  # noqa: PERF401 - each is held
     except BaseException:
+        for lane in held:
+            lane.let_go()
         stores.let_go(store)
         raise
-    return Studio([lane], store, kind=kind, workflow=flow, checkpoint=checkpoint)
+    return Studio(held, store, kind=kinds.pop(), workflow=flow, checkpoint=checkpoint)
+
+
+class _Server(NamedTuple):
+    """What stands behind an address.
+
+    Attributes:
+        kind: Of the backend, as it stands in content keys.
+        key: Tells servers, with their credentials, apart.
+        make: Makes the backend; sends nothing.
+    """
+
+    kind: str
+    key: Hashable
+    make: Callable[[], Backend]
+
+
+def _server(url: str, access: Access, reconnect_for: float) -> _Server:
+    if url == EMBEDDED:
+        return _Server(f"engine/{identity()}", EMBEDDED, EmbeddedBackend)
+    # Here and not above: httpx and websockets take 150 ms that the embedded engine's cached
+    # pictures need not pay.
+    from comfynb.backends.comfyui import Address, ComfyUIBackend  # noqa: PLC0415
+
+    address = Address.parse(url, **access)
+    make = partial(ComfyUIBackend, address, reconnect_for=reconnect_for)
+    return _Server("comfyui", address.key, make)
+
+
+def _choose_server(access: Access) -> str:
+    return os.environ.get("COMFYUI_URL") or _find_server(access)
 
 
 def _read_workflow(workflow: Any, checkpoint: str | None) -> Workflow | WaitingWorkflow:

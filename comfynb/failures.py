@@ -10,7 +10,6 @@ from comfynb.errors import (
     LogWriteError,
     NotComfyUIError,
     ServerGoneError,
-    ServerUnreachableError,
     WorkerDeadError,
     WorkflowCheckError,
 )
@@ -22,7 +21,6 @@ NOT_BEGUN = Failure("cancelled", "cancelled before it was begun")
 
 _KINDS: Mapping[type[ComfynbError], tuple[str, str]] = {
     ServerGoneError: ("server_gone", "start it again, then retry"),
-    ServerUnreachableError: ("server_gone", "start it again, then retry"),
     WorkerDeadError: ("worker_dead", "restart ComfyUI, then retry"),
     LogWriteError: (
         "log_write",

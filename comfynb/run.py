@@ -33,13 +33,7 @@ from comfynb import failures, lanes, loop, stores
 from comfynb.attempts import Attempts
 from comfynb.backends.base import Line
 from comfynb.cells import Cell
-from comfynb.errors import (
-    ComfynbError,
-    LogWriteError,
-    ServerGoneError,
-    ServerUnreachableError,
-    WorkflowCheckError,
-)
+from comfynb.errors import ComfynbError, LogWriteError, ServerGoneError, WorkflowCheckError
 from comfynb.fleet import Fleet
 from comfynb.keyframes import ENDED, Failure, Keyframe, Status
 from comfynb.lanes import Lane, Work
@@ -441,7 +435,7 @@ class Run:
         except asyncio.CancelledError:
             keyframe = self._results.unmade(cell, "cancelled", failures.CANCELLED)
             self._give(cell, keyframe)
-        except (ServerGoneError, ServerUnreachableError) as exc:
+        except ServerGoneError as exc:
             if lane is not None and self._fleet.drop(lane, exc):
                 self._states.change(cell.index, status="queued", preview=None, step=None)
                 self._put_back(cell)
