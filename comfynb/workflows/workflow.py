@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -162,17 +163,16 @@ class Workflow:
 
     def _checked(self, knob: Knob, value: Any) -> Any:
         """Return a value as a knob takes it; an old list of choices refuses nothing by itself."""
-        try:
+        with contextlib.suppress(KnobValueError):
             return knob.check(value)
-        except KnobValueError:
-            fitted = knob.fit(value)
-            if self._ask is None:
-                raise
-            fresh = self._ask()
-            if fresh is None:  # nobody answers: whoever sends it will check it then
-                return fitted
-            place = Place(knob.node, (knob.input, *knob.also))
-            return make_knob(self.graph, knob.name, place, fresh).check(value)
+        fitted = knob.fit(value)
+        if self._ask is None:
+            return knob.check(value)
+        fresh = self._ask()
+        if fresh is None:  # nobody answers: whoever sends it will check it then
+            return fitted
+        place = Place(knob.node, (knob.input, *knob.also))
+        return make_knob(self.graph, knob.name, place, fresh).check(value)
 
     @cached_property
     def _aliases(self) -> Mapping[str, list[Place]]:
