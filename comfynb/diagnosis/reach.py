@@ -10,10 +10,9 @@ import time
 from contextlib import suppress
 from ipaddress import ip_address
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from comfynb._version import __version__
-from comfynb.backends.comfyui import Address, tls
+from comfynb.backends.comfyui import Address, proxies, tls
 from comfynb.backends.comfyui.http import Http
 from comfynb.backends.comfyui.socket import server_info
 from comfynb.backends.embedded import missing
@@ -39,7 +38,7 @@ async def reachability(visit: Visit, notes: Notes) -> None:
     """Name, port, certificate, and an answer that is a ComfyUI's; raises what stands in the way."""
     address = visit.address
     notes.fact("Address", address.url, url=address.url)
-    if _goes_through_a_proxy(address):
+    if proxies.in_use(address):
         notes.fact("Way", "through the proxy of this environment", proxy=True)
     elif not await _knock(visit, notes):
         return
@@ -64,15 +63,6 @@ async def reachability(visit: Visit, notes: Notes) -> None:
             f"a small question takes {span(again)}",
             "look at the network, and at what else the server's machine does",
         )
-
-
-def _goes_through_a_proxy(address: Address) -> bool:
-    parts = urlsplit(address.url)
-    return (
-        not address.loopback
-        and parts.scheme in getproxies()
-        and not proxy_bypass(parts.hostname or "")
-    )
 
 
 async def _knock(visit: Visit, notes: Notes) -> bool:

@@ -323,3 +323,54 @@ def test_the_ways_are_named_without_what_they_hold():
     )  # fmt: skip
     assert SECRET not in repr(address) + str(address)
     assert address.key != Address.parse("http://gpu/", token=SECRET).key
+
+
+# -- proxies of the environment
+
+
+@pytest.fixture
+def through(monkeypatch):
+    """Have the environment name a proxy."""
+
+    def through(url: str) -> None:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(name.lower(), raising=False)
+        monkeypatch.setenv("http_proxy", url.replace("://", f"://ann:{SECRET}@"))
+        monkeypatch.setenv("all_proxy", url.replace("://", f"://ann:{SECRET}@"))
+
+    return through
+
+
+async def test_a_proxy_of_the_environment_leads_to_other_machines_only(through, engine):
+    with FakeServer(default=STATS) as proxy:
+        through(proxy.url)
+        client = Http(Address.parse("http://gpu.example:8188/base"))
+        assert await client.get_json("/system_stats") == STATS
+        await client.aclose()
+        assert (await enter(engine.url)).version
+    ((method, path, headers),) = proxy.requests
+    assert (method, path) == ("GET", "http://gpu.example:8188/base/system_stats")
+    assert headers["proxy-authorization"] == f"Basic {BASIC}"
+
+
+@pytest.mark.parametrize("url", ["http://gpu.example", "https://gpu.example"])
+async def test_a_proxy_that_wants_a_password_is_named_as_such(through, url):
+    with FakeServer(default=(407, SECRET.encode())) as proxy:
+        through(proxy.url)
+        error = await refused(url)
+    assert "the proxy of this environment" in str(error)
+    assert "NO_PROXY" in str(error)
+
+
+async def test_the_socket_says_it_too(through):
+    with FakeServer({"http://gpu.example/system_stats": STATS}, default=(407, b"")) as proxy:
+        through(proxy.url)
+        error = await refused("http://gpu.example")
+    assert "the proxy of this environment" in str(error)
+
+
+async def test_a_proxy_that_cannot_be_used_is_named_without_its_password(through):
+    through("socks9://127.0.0.1:1")
+    error = await refused("http://gpu.example")
+    assert "proxy of this environment cannot be used" in str(error)

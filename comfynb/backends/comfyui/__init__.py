@@ -3,6 +3,7 @@
 address    where it is and what opens the door (never shown)
 http       requests, their errors translated, their answers bounded
 cookies    those a user gave and those a login proxy sets
+proxies    those that an environment names
 tls        which certificates are trusted
 transport  how requests to this machine travel; those to others go by httpx's own
 handshake  the opening of a WebSocket, by the same ways in

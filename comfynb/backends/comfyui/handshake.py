@@ -6,10 +6,10 @@ import logging
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.exceptions import InvalidHandshake, InvalidProxy, InvalidStatus, ProxyError
 from websockets.http11 import Response
 
-from comfynb.backends.comfyui import tls
+from comfynb.backends.comfyui import proxies, tls
 from comfynb.backends.comfyui.address import Address
 from comfynb.backends.comfyui.http import (
     MAX_REDIRECTS,
@@ -122,6 +122,9 @@ def refusal(address: Address, exc: Exception, patience: float) -> BackendError:
     if isinstance(exc.__cause__, EOFError) or isinstance(exc, ConnectionResetError):
         text = f"{label} broke off the WebSocket handshake"
         return BrokenLineError(text, server=label)
+    if isinstance(exc, ProxyError | InvalidProxy):
+        text = f"the proxy of this environment does not lead to {label}: {scrub(str(exc))}"
+        return ServerUnreachableError(f"{text}; {proxies.ADVICE}", server=label)
     if isinstance(exc, InvalidHandshake):
         text = f"{label} does not speak WebSocket at /ws: {scrub(str(exc))}"
         return NotComfyUIError(text, server=label)

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from comfynb import loop
-from comfynb.backends.comfyui import tls
+from comfynb.backends.comfyui import proxies, tls
 from comfynb.backends.comfyui.address import Address
 from comfynb.backends.comfyui.cookies import Cookies
 from comfynb.backends.comfyui.rejection import rejection, shorten
@@ -82,18 +82,24 @@ class Http:
         # Reading the certificate store takes 20 ms and more; plain HTTP never needs it.
         secure = address.url.startswith("https:")
         self.tls = tls.context(address.ca, verify=address.verify) if secure else None
+        proxies.hide_passwords()
         self._client = self._make()
 
     def _make(self) -> httpx.AsyncClient:
         here = self._address.loopback and self.tls is None
-        return httpx.AsyncClient(
-            headers=dict(self._address.headers),
-            cookies=self.cookies.jar,
-            timeout=self._timeout,
-            trust_env=not self._address.loopback,
-            verify=False if self.tls is None else self.tls,
-            transport=LoopbackTransport() if here else None,
-        )
+        try:
+            return httpx.AsyncClient(
+                headers=dict(self._address.headers),
+                cookies=self.cookies.jar,
+                timeout=self._timeout,
+                trust_env=not self._address.loopback,
+                verify=False if self.tls is None else self.tls,
+                transport=LoopbackTransport() if here else None,
+            )
+        except (ValueError, ImportError) as exc:  # its address is wrong, or a package is missing
+            reason = scrub(str(exc))
+        text = f"a proxy of this environment cannot be used: {reason}; {proxies.ADVICE}"
+        raise BackendError(text, server=self._address.label)
 
     async def renew(self) -> None:
         """Forget kept connections, which a restarted server does not know any more."""
@@ -217,6 +223,9 @@ class Http:
             else:
                 text = f"nobody answers at {label}: {_reason(exc)}"
                 failure = NotSentError(text, server=label)
+        except httpx.ProxyError as exc:
+            text = f"the proxy of this environment does not lead to {label}: {_reason(exc)}"
+            failure = NotSentError(f"{text}; {proxies.ADVICE}", server=label)
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             broken = isinstance(exc, httpx.NetworkError | httpx.RemoteProtocolError)
             failure = (BrokenLineError if broken else ServerUnreachableError)(
@@ -277,6 +286,9 @@ class Http:
             return rejection(data, label)
         if status in (401, 403):
             text = f"{label} refused {method} {path} with {status}; give the right {WAYS}"
+            return AccessDeniedError(text, server=label, status=status)
+        if status == 407:
+            text = f"the proxy of this environment wants a password of its own; {proxies.ADVICE}"
             return AccessDeniedError(text, server=label, status=status)
         said = shorten(data) or "no text"
         text = f"{label} answered {method} {path} with {status}: {said}"
