@@ -18,13 +18,15 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from comfynb import loop
 from comfynb.backends.base import Backend, ServerInfo
 from comfynb.errors import ClosedError, ComfynbError
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SLOTS = 2
 """Prompts of ours on a server at once: one running, one waiting (what krita-ai-diffusion does)."""
@@ -65,7 +67,7 @@ class Lane:
         self._key = key
         self._feeds: deque[Feed] = deque()
         self._busy = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def label(self) -> str:
@@ -97,6 +99,13 @@ class Lane:
             task = asyncio.get_running_loop().create_task(work(slot))
             self._tasks.add(task)
             task.add_done_callback(partial(self._ended, slot))
+
+    def spawn(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+        """Begin something beside the slots, which ends with this lane at the latest."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _ended(self, slot: Slot, task: asyncio.Task[None]) -> None:
         """Take the slot back from work that did not give it, or never came to begin."""

@@ -16,6 +16,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -95,7 +96,7 @@ class ServerTypes:
         if time.monotonic() - told.at < younger_than and told.node_types is not None:
             return told.node_types
         if told.asking is None or told.asking.done():
-            told.asking = asyncio.create_task(self._get(), name="comfynb-node-types")
+            told.asking = self._lane.spawn(self._get(), name="comfynb-node-types")
         return await asyncio.shield(told.asking)
 
     def ask(self) -> NodeTypes | None:
@@ -107,7 +108,7 @@ class ServerTypes:
             return None
         try:
             return loop.wait(self.fetch(younger_than=FRESH_SECONDS), timeout=SHOW_SECONDS)
-        except TimeoutError:
+        except (TimeoutError, CancelledError):  # late; or the lane was closed meanwhile
             return None
 
     async def need(self) -> NodeTypes:
@@ -159,7 +160,7 @@ class ServerTypes:
         told = self._told
         if told.at < 0:
             if told.asking is None or told.asking.done():
-                told.asking = asyncio.create_task(self._get(), name="comfynb-node-types")
+                told.asking = self._lane.spawn(self._get(), name="comfynb-node-types")
         elif told.node_types is not None and told.node_types is not self._kept:
             self._kept = told.node_types
             loop.later(_keep, self._store, self._lane.label, self._kept.object_info)

@@ -1,0 +1,126 @@
+"""Node types come from the log at once, from the server once; without them nothing is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import psutil
+import pytest
+from fake_servers import closed_port
+from support import guarded_graph, scenes, wait_for
+
+import comfynb
+from comfynb.backends import embedded
+from comfynb.errors import KnobValueError, ServerUnreachableError, WorkflowCheckError
+from comfynb.log import Log
+from comfynb.testing import Fail, FaultProxy
+from comfynb.workflows import Workflow
+
+
+def started() -> list[psutil.Process]:
+    """The processes that this one started, but for the test engines."""
+    return [c for c in psutil.Process().children() if "--nodes" not in c.cmdline()]
+
+
+def kept(folder, server):
+    return Log(folder, read_only=True).object_info(server)
+
+
+async def test_what_a_server_said_is_in_the_log_for_the_next_process(engine, flow, tmp_path):
+    async with comfynb.connect(engine.url, workflow=flow, log=tmp_path / "log") as studio:
+        await studio.run(scenes(1))
+        wait_for(lambda: kept(tmp_path / "log", studio.server))
+        assert kept(tmp_path / "log", studio.server).keys() == engine.get("/object_info").keys()
+
+
+def test_knobs_know_their_ranges_while_the_server_is_away(engine, flow, tmp_path):
+    place = f"http://127.0.0.1:{closed_port()}"
+    with comfynb.connect(place, workflow=flow, log=tmp_path / "log") as studio:
+        studio.log.keep_object_info(studio.server, engine.get("/object_info"))
+        assert studio.workflow.knobs["steps"].maximum == 10_000
+        assert "1 to 10000" in repr(studio.workflow.knobs)
+
+
+def test_an_old_list_refuses_nothing_while_nobody_answers(engine, flow, tmp_path):
+    place = f"http://127.0.0.1:{closed_port()}"
+    with comfynb.connect(place, workflow=flow, log=tmp_path / "log") as studio:
+        studio.log.keep_object_info(studio.server, engine.get("/object_info"))
+        plan = studio.plan(["a fox"], knobs={"sampler": "brand_new"})
+        assert plan.cells[0].knobs["sampler"] == "brand_new"
+        with pytest.raises(ServerUnreachableError):
+            studio.render(["a fox"], knobs={"sampler": "brand_new"})
+
+
+def test_a_table_does_not_wait_for_a_server_that_is_away(flow, tmp_path):
+    place = f"http://127.0.0.1:{closed_port()}"
+    with comfynb.connect(place, workflow=flow, log=tmp_path / "log") as studio:
+        assert "steps" in repr(studio.workflow.knobs)
+        assert studio.workflow.knobs["steps"].type is None
+
+
+async def test_a_server_that_does_not_tell_its_node_types_is_let_judge(engine, flow, tmp_path):
+    with FaultProxy(engine.url) as proxy:
+        proxy.add(Fail(route="GET /object_info", nth=None, status=404, accepted=False))
+        async with comfynb.connect(proxy.url, workflow=flow, log=tmp_path / "log") as studio:
+            assert not studio.check(scenes(1)).checked
+            given = scenes(2)
+            given[1]["knobs"] = {"sampler": "no_such_sampler"}
+            made, refused = await studio.run(given)
+    assert made.status == "done"
+    assert (refused.status, refused.error.kind) == ("failed", "rejected")
+    assert "no_such_sampler" in refused.error.message
+
+
+async def test_what_a_warning_is_about_is_still_drawn(engine, tmp_path):
+    graph = guarded_graph()
+    size = {"width": 0, "height": 64, "batch_size": 1, "color": 0}
+    more = {"images": ["empty", 0], "filename_prefix": "x"}
+    graph["empty"] = {"class_type": "EmptyImage", "inputs": size}
+    graph["more"] = {"class_type": "SaveImage", "inputs": more}
+    flow = Workflow.load(graph)
+    async with comfynb.connect(engine.url, workflow=flow, log=tmp_path / "log") as studio:
+        report = studio.check(scenes(1))
+        assert (report.ok, len(report.warnings)) == (True, 1)
+        assert (await studio.run(scenes(1)))[0].status == "done"
+
+
+async def test_cells_that_the_log_has_are_not_checked(engine, flow, tmp_path):
+    async with comfynb.connect(engine.url, workflow=flow, log=tmp_path / "log") as studio:
+        await studio.run(scenes(1))
+        with FaultProxy(engine.url) as proxy:
+            other = comfynb.connect(proxy.url, workflow=flow, log=tmp_path / "log")
+            async with other as again:
+                assert (await again.run(scenes(1)))[0].status == "cached"
+            assert proxy.requests["GET /object_info"] == 0
+
+
+async def test_a_run_that_cannot_begin_ends_at_once_with_the_report(engine, tmp_path):
+    graph = guarded_graph()
+    graph["zebra"] = {"class_type": "Zebra", "inputs": {}}
+    flow = Workflow.load(graph)
+    async with comfynb.connect(engine.url, workflow=flow, log=tmp_path / "log") as studio:
+        run = studio.run(scenes(3))
+        with pytest.raises(WorkflowCheckError, match="no node type 'Zebra'"):
+            await run
+        assert [state.status for state in run.state.cells] == ["failed"] * 3
+        assert run.state.cells[0].keyframe.error.kind == "invalid"
+        assert run.state.cells[0].keyframe.error.node == "zebra (Zebra)"
+
+
+class TestTheEmbeddedEngine:
+    def test_its_node_types_are_shipped_as_it_tells_them(self, tmp_path):
+        shipped = Path(embedded.__file__).with_name("embedded_nodes.json").read_text("utf-8")
+        with comfynb.connect("embedded", log=tmp_path / "log") as studio:
+            studio.render(["a fox"], knobs={"steps": 1, "width": 64, "height": 64})
+            wait_for(lambda: studio.log.object_info(studio.server))
+            told = studio.log.object_info(studio.server)
+        assert json.loads(shipped) == told
+
+    def test_it_is_not_started_for_a_table_a_check_or_a_wrong_value(self, tmp_path):
+        with comfynb.connect("embedded", log=tmp_path / "log") as studio:
+            assert "64 to 512" in repr(studio.workflow.knobs)
+            assert studio.check(["a fox"]).ok
+            with pytest.raises(KnobValueError, match="takes 64 to 512"):
+                studio.run(["a fox"], knobs={"width": 1024})
+            assert not started()
