@@ -58,7 +58,7 @@ def connect(
             picture when it has a place free, and one that dies gives back what it had; they must
             have the models that the workflow names. What is secret in it (user and password,
             the query) is sent with every request and never shown or stored; the same holds
-            for `token`, `auth`, `headers` and `cookies`.
+            for `token`, `auth`, `headers` and `cookies`, which several servers get each.
         workflow: A name of the library ("txt2img", "img2img"); a JSON file or a dict, in API format
             or as ComfyUI's editor saves it; a PNG, WebP or JPEG that ComfyUI saved; or a keyframe
             (see `Workflow.load`). What the editor saved is converted when it is first needed,

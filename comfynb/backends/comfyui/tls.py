@@ -24,11 +24,12 @@ def trusted(host: str, ca: str | os.PathLike[str] | None, *, verify: bool) -> st
     """
     path = str(Path(ca).expanduser().absolute()) if ca else ""
     if not verify:
+        # Not at the caller's line, which would be quoted and may hold a token.
         warnings.warn(
             f"the certificate of {host} is not checked (verify=False): whoever sits between this "
             "machine and it can read and change everything, tokens too; better save its "
             "certificate and give ca='that.pem'",
-            stacklevel=5,
+            stacklevel=1,
         )
     elif path:
         context(path)
