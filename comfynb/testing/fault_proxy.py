@@ -104,6 +104,7 @@ class FaultProxy:
         self._port = 0
         self._is_down = True
         self._return: asyncio.Task[None] | None = None
+        self._arriving: set[asyncio.Task[Any]] = set()
         self._thread: threading.Thread | None = None
 
     @property
@@ -173,7 +174,7 @@ class FaultProxy:
             raise RuntimeError("this FaultProxy is running already")
         ready: Future[None] = Future()
         self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._main(ready)), name="comfynb-fault-proxy", daemon=True
+            target=self._run, args=(ready,), name="comfynb-fault-proxy", daemon=True
         )
         self._thread.start()
         try:
@@ -208,6 +209,11 @@ class FaultProxy:
             raise RuntimeError("this FaultProxy is not running")
         return asyncio.run_coroutine_threadsafe(function(), self._loop).result()
 
+    def _run(self, ready: Future[None]) -> None:
+        # Windows' own kind of loop cannot tell that a listener is readable.
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+            runner.run(self._main(ready))
+
     async def _main(self, ready: Future[None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
@@ -228,9 +234,7 @@ class FaultProxy:
             ready.set_result(None)
             await self._stop.wait()
             await self._down()
-            # What was accepted just now begins, since a task that never begins closes no socket.
-            await asyncio.sleep(0)
-            # asyncio.run would cancel them too late: after the session has been closed.
+            # The runner would cancel them too late: after the session has been closed.
             mine = asyncio.current_task()
             others = [task for task in asyncio.all_tasks() if task is not mine]
             for task in others:
@@ -239,23 +243,34 @@ class FaultProxy:
             await self._server.shutdown(0)
 
     async def _up(self) -> None:
-        # Not by create_server(host, port): a port that was in use a moment ago must be ours
-        # again on every platform, and 0 only the first time.
         if self._return is not None:
             self._return.cancel()
             self._return = None
         if not self._is_down:
             return
-        listener = socket.create_server(("127.0.0.1", self._port), backlog=128)
-        self._port = listener.getsockname()[1]
+        # Not by the loop's create_server: when it closes, it drops what it has just accepted
+        # without closing it (an assertion in CPython 3.11 to 3.13, its issue 109564).
+        self._listener = socket.create_server(("127.0.0.1", self._port), backlog=128)
+        self._listener.setblocking(False)
+        self._port = self._listener.getsockname()[1]
+        self._loop.add_reader(self._listener, self._accept)
         self._is_down = False
-        self._listener = await self._loop.create_server(self._server, sock=listener)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):  # it left meanwhile
+            connection, _ = self._listener.accept()
+            serving = self._loop.connect_accepted_socket(self._server, connection)
+            task = self._loop.create_task(serving)
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
 
     async def _down(self, seconds: float | None = None) -> None:
         if self._is_down:
             return
         self._is_down = True
+        self._loop.remove_reader(self._listener)
         self._listener.close()
+        await asyncio.gather(*self._arriving, return_exceptions=True)
         await self._kill()
         if seconds is not None:
             self._return = asyncio.create_task(self._up_after(seconds))
@@ -275,9 +290,6 @@ class FaultProxy:
     # Requests. -----------------------------------------------------------------------------
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        if self._is_down:  # it was accepted in the moment of going down
-            _abort(request)
-            return web.Response()
         if request.headers.get("Upgrade", "").lower() == "websocket":
             route = "WS " + _route(request)
             self.requests[route] += 1

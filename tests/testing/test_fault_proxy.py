@@ -410,7 +410,7 @@ async def test_usurp_connects_a_second_client_under_the_same_id(proxy, upstream,
     async with listening(proxy, "clientId=mine") as ws:
         await submit(http)
         assert await receive(ws, 1) == KINDS[:1]
-        assert upstream.client_ids == ["mine", "mine"]
+        await until(lambda: upstream.client_ids == ["mine", "mine"])
     await until(lambda: len(upstream.closes) == 2)  # it leaves with the first
 
 
