@@ -266,9 +266,15 @@ def test_a_bypassed_node_takes_one_that_fits_last():
     assert bypassed("INT", links, "INT", 0) == ["1", 0]
 
 
+def test_a_bypassed_node_takes_the_right_type_before_one_that_fits():
+    links = [("a", "VAE", 0), ("b", "FLOAT,INT", 1), ("c", "INT", 2)]
+    assert bypassed("INT", links, "INT", 0) == ["2", 0]
+
+
 def test_a_bypassed_node_hands_on_nothing_of_another_type():
     links = [("a", "CLIP_VISION", 0), ("b", "IMAGE", 1)]
     assert bypassed("CLIP_VISION_OUTPUT", links, "CLIP_VISION_OUTPUT", 0) is None
+    assert bypassed("*", links, "CLIP_VISION_OUTPUT", 0) is None
 
 
 def test_an_input_that_takes_anything_gets_the_place_or_the_first():
@@ -337,6 +343,12 @@ def test_what_is_typed_in_on_a_subgraph_counts_more_than_what_is_inside():
 def test_what_is_linked_to_a_subgraph_counts_most():
     drawing = using("part", values=["host"], links={"text": ("STRING", 5, 0)}, widgets=("text",))
     assert convert(drawing.saved(part()), WITH_TAKE)["12:3"]["inputs"]["text"] == ["5", 0]
+
+
+def test_a_link_from_a_muted_node_leaves_a_subgraph_what_is_inside():
+    drawing = using("part", values=["host"], links={"text": ("STRING", 5, 0)}, widgets=("text",))
+    drawing.nodes[1]["mode"] = 2
+    assert convert(drawing.saved(part()), WITH_TAKE)["12:3"]["inputs"]["text"] == "inner"
 
 
 def test_two_uses_of_a_subgraph_have_their_own_values():

@@ -222,8 +222,6 @@ def _bypass(node: EditorNode, place: int, wanted: str) -> Slot | None:
 
 def fits(one: str, other: str) -> bool:
     """Whether the editor would connect two types (LiteGraph.isValidConnection)."""
-    if "*" in (one, other) or one == other:
-        return True
     mine, theirs = ({part.strip() for part in kind.lower().split(",")} for kind in (one, other))
     return "*" in mine | theirs or not mine.isdisjoint(theirs)
 
