@@ -142,6 +142,7 @@ async def test_each_reason_why_a_server_is_not_reached_has_its_next_step(case):
     assert (finding.severity, finding.part) == ("problem", "reachability")
     assert step in finding.next_step or step in finding.what
     assert {part.status for part in diagnosis.parts[2:]} == {"skipped"}
+    assert "Devices" not in str(diagnosis) + diagnosis._repr_html_(), "nothing is known of it"
     assert SECRET not in str(diagnosis) + diagnosis._repr_html_() + json.dumps(diagnosis.to_dict())
 
 

@@ -32,7 +32,7 @@ def as_html(diagnosis: Diagnosis) -> str:
         f'<span class="when">{diagnosis.at:%Y-%m-%d %H:%M:%S}, in {span(diagnosis.seconds)}</span>'
         "</header>"
         + (f'<ul class="findings">{findings}</ul>' if findings else "")
-        + f'<div class="parts">{"".join(map(_part, diagnosis.parts))}</div></div>'
+        + f'<div class="parts">{"".join(map(_part, diagnosis.shown))}</div></div>'
     )
 
 
