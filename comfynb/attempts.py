@@ -96,6 +96,10 @@ class Attempts:
         try:
             with self._on(lane, cell, prompt_id):
                 outcome = await lane.backend.render(prompt_id, graph, ear)
+        except asyncio.CancelledError:
+            if not lane.backend.can_interrupt:
+                making(self._store).abandon(sent)  # what runs comes to its end there
+            raise
         except WorkerDeadError:
             raise  # nothing of it will ever run
         except ServerGoneError:

@@ -40,6 +40,16 @@ def failure_of(error: ComfynbError) -> Failure:
     return Failure(kind, str(error), hint=hint)
 
 
+def goes_on(server: str) -> Failure:
+    """Return the reason of a cell that was cancelled while it ran, on a server too old for it."""
+    return Failure(
+        "cancelled",
+        f"cancelled; but {server} is too old to interrupt one prompt alone, so it comes to its end "
+        "there",
+        hint="retry fetches its picture; ComfyUI 0.3.57 and newer can be interrupted",
+    )
+
+
 def lost_before(server: str) -> Failure:
     """Return the reason of a cell whose prompt a dead session sent, and its server forgot."""
     return Failure(

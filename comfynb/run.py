@@ -433,7 +433,11 @@ class Run:
             else:
                 self._give(cell, keyframe)
         except asyncio.CancelledError:
-            keyframe = self._results.unmade(cell, "cancelled", failures.CANCELLED)
+            running = self._states.of(cell.index).status == "running"
+            failure = failures.CANCELLED
+            if running and lane is not None and not lane.backend.can_interrupt:
+                failure = failures.goes_on(lane.label)
+            keyframe = self._results.unmade(cell, "cancelled", failure)
             self._give(cell, keyframe)
         except ServerGoneError as exc:
             if lane is not None and self._fleet.drop(lane, exc):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
+import uuid
 
 import pytest
 from support import scenes, script, studio_on, until, wait_for
@@ -44,9 +46,9 @@ def kill(flow, tmp_path):
     file = tmp_path / "flow.json"
     file.write_text(json.dumps(flow.graph, default=dict))
 
-    def kill(engine, *, unfetched: int = 0) -> None:
+    def kill(engine, *, unfetched: int = 0, url: str = "") -> None:
         """Kill it; so many of its prompts come to their end while it is stopped."""
-        child = script(CONNECT + VICTIM, engine.url, file, tmp_path / "log")
+        child = script(CONNECT + VICTIM, url or engine.url, file, tmp_path / "log")
         child.stdout.readline()
         wait_for(lambda: len(engine.prompts()) == 2)
         os.kill(child.pid, signal.SIGSTOP)
@@ -193,3 +195,29 @@ async def test_what_was_drawn_while_its_server_was_out_of_reach_is_fetched_by_a_
         assert [k.status for k in await run.retry()] == ["done"] * 2
         assert engine.ended() == made
         assert len(made - before) == 2
+
+
+class Older(FaultProxy):
+    """A server that chooses prompt ids by itself, as before 0.3.45."""
+
+    async def _forward(self, request, body):
+        if request.path == "/prompt":
+            body = json.dumps({**json.loads(body), "prompt_id": str(uuid.uuid4())}).encode()
+        reply = await super()._forward(request, body)
+        if request.path == "/system_stats":
+            stats = json.loads(reply.body)
+            stats["system"]["comfyui_version"] = "0.3.44"
+            return dataclasses.replace(reply, body=json.dumps(stats).encode())
+        return reply
+
+
+async def test_a_server_that_chooses_ids_by_itself_is_asked_by_the_mark_of_a_prompt(
+    engine, connect, kill
+):
+    before = engine.ended()
+    with Older(engine.url) as old:
+        kill(engine, url=old.url)
+        with connect(old.url) as studio:
+            assert all(k.ok for k in await studio.run(SCENES))
+            assert len(sent(studio)) == len(engine.ended() - before) == COUNT
+            assert not set(sent(studio)) & engine.ended()

@@ -223,18 +223,25 @@ class Older(RequestRule):
 
 
 async def test_on_a_server_that_interrupts_anybody_what_runs_comes_to_its_end(
-    engine, slow_flow, tmp_path
+    engine, slow_flow, tmp_path, caplog
 ):
     before = engine.ended()
     with FaultProxy(engine.url) as proxy:
         proxy.add(Older(times=None))
         with comfynb.connect(proxy.url, workflow=slow_flow, log=tmp_path / "log") as studio:
-            run = studio.run(scenes(4, **{"Guard.seconds": 1.5}))
+            first = scenes(1, **{"Guard.seconds": 2.5})  # more than a cancel waits for it
+            run = studio.run([*first, *scenes(3, first=1)])
             await until(lambda: len(engine.prompts()) == 2 and run.state.counts["running"])
             await asyncio.wait_for(run.cancel(), 4)
+            words = [k.error.message for k in run.result()]
+            assert "too old to interrupt one prompt alone" in words[0]
+            assert "ComfyUI 0.3.56 cannot interrupt one prompt by its id" in caplog.text
+            await until(lambda: not engine.prompts())
+            assert len(engine.ended() - before) == 1
+            # It was drawn, wanted or not: who changes his mind is given that one.
+            assert [k.status for k in await run.retry()] == ["done"] * 4
+            assert len(engine.ended() - before) == 4
         assert proxy.requests["POST /interrupt"] == 0
-    await until(lambda: not engine.prompts())
-    assert len(engine.ended() - before) == 1
 
 
 INTERRUPTED = """

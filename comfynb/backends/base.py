@@ -155,6 +155,11 @@ class Backend(ABC):
         """How the line to it stands, without asking it."""
         return "none"
 
+    @property
+    def can_interrupt(self) -> bool:
+        """Whether a cancel ends what runs; else that comes to its end."""
+        return True
+
     @abstractmethod
     async def open(self) -> ServerInfo:
         """Connect, or find the connection still good; safe to call again.

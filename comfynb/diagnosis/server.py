@@ -9,13 +9,13 @@ import time
 from collections import Counter
 from urllib.parse import quote
 
-from comfynb.backends.comfyui.backend import INTERRUPTS_BY_ID
+from comfynb.backends.comfyui.releases import INTERRUPTS_BY_ID, TAKES_IDS
 from comfynb.diagnosis.notes import Notes, clean, count, size, span
 from comfynb.diagnosis.visit import Visit, listed, mapping, number
 from comfynb.errors import BackendError, ServerError
 
 OLD = {
-    (0, 3, 45): (
+    TAKES_IDS: (
         "it chooses prompt ids by itself, so a prompt whose answer is lost cannot be found again"
     ),
     INTERRUPTS_BY_ID: (

@@ -9,6 +9,8 @@ transport  how requests to this machine travel; those to others go by httpx's ow
 handshake  the opening of a WebSocket, by the same ways in
 messages   what the socket says, as typed values
 socket     one connection: handshake, reconnect with back-off, gone
+asking     what a server knows of prompts: queue, history, jobs
+releases   which ComfyUI can do what
 prompt     one prompt on the server: a small state machine fed by messages and by asking
 backend    the three together
 """

@@ -11,20 +11,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
 from comfynb.backends.base import Backend, Line, Listener, Outcome, ServerInfo
 from comfynb.backends.comfyui import messages as m
 from comfynb.backends.comfyui.address import Address
+from comfynb.backends.comfyui.asking import Asking, Found
 from comfynb.backends.comfyui.http import Http, NotSentError
 from comfynb.backends.comfyui.prompt import FileRef, Prompt
 from comfynb.backends.comfyui.rejection import node_errors
+from comfynb.backends.comfyui.releases import MARK, Release
 from comfynb.backends.comfyui.socket import Connection, probe
 from comfynb.backends.comfyui.uploads import Uploads
 from comfynb.errors import (
@@ -35,10 +35,8 @@ from comfynb.errors import (
     ServerGoneError,
     ServerUnreachableError,
     WorkerDeadError,
-    WorkflowError,
 )
 from comfynb.keyframes import Failure
-from comfynb.workflows.graph import parse_graph
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +48,6 @@ ABSENT_SECONDS = 2.0
 POST whose connection broke may still be on its way."""
 FETCH_TRIES = 20
 """How often a file is asked for while its server stands, before the cell fails."""
-INTERRUPTS_BY_ID = (0, 3, 57)
-"""The first ComfyUI that looks at the prompt id of an interrupt (its pull request 9607). One before
-it stops whatever runs, which may be a stranger's."""
 CANCEL_SECONDS = 10.0
 """How long a prompt may go on after we asked for its end (inside a model load nothing stops it)."""
 
@@ -97,7 +92,7 @@ class ComfyUIBackend(Backend):
         self._prompts: dict[str, Prompt] = {}
         self._unwanted: set[str] = set()  # cancelled, and not seen gone from the server yet
         self._swept_at = 0.0
-        self._interrupts_by_id = True
+        self._asking = Asking(self._http)
         self._running: str | None = None
         self._idle_since: float | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -109,10 +104,16 @@ class ComfyUIBackend(Backend):
     def line(self) -> Line:  # noqa: D102 - as Backend says
         return _LINES.get(self._connection.state, "none")
 
-    async def open(self) -> ServerInfo:  # noqa: D102 - as Backend says
+    @property
+    def can_interrupt(self) -> bool:  # noqa: D102
+        return self._asking.release.interrupts_by_id
+
+    async def open(self) -> ServerInfo:  # noqa: D102
         info = await self._connection.open()
-        numbers = tuple(map(int, re.findall(r"\d+", info.protocol)))
-        self._interrupts_by_id = not numbers or numbers >= INTERRUPTS_BY_ID
+        release = Release.of(info.protocol)
+        if release.warning and release != self._asking.release:
+            logger.warning("%s: %s", self.label, release.warning)
+        self._asking.release = release
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watch_prompts(), name="comfynb-watch")
         return replace(info, label=self.label)
@@ -162,11 +163,11 @@ class ComfyUIBackend(Backend):
         self, prompt_id: str, graph: Mapping[str, Any], listener: Listener, *, sent_at: datetime
     ) -> Outcome | None:
         age = (datetime.now(UTC) - sent_at).total_seconds()
-        there = await self._look_for(prompt_id, patience=ABSENT_SECONDS - max(0.0, age))
-        if there is None:
+        found = await self._look_for(prompt_id, patience=ABSENT_SECONDS - max(0.0, age))
+        if found is None:
             return None
-        prompt = Prompt(prompt_id, there or graph, listener, self._fetch)
-        prompt.adopt()
+        prompt = Prompt(prompt_id, found.graph or graph, listener, self._fetch)
+        prompt.adopt(found.id)
         self._prompts[prompt.id] = prompt
         self._hurry()
         try:
@@ -192,7 +193,7 @@ class ComfyUIBackend(Backend):
                     if prompt.id not in there and prompt not in on_their_way:
                         await self._settle_absent(prompt, cancelled=True)
                 left = [p for p in left if p.id in there or p in on_their_way]
-                if not on_their_way and not self._interrupts_by_id:
+                if not on_their_way and not self.can_interrupt:
                     break  # what waited is gone, and what runs comes to its end
                 if left:
                     await asyncio.sleep(delay)
@@ -219,7 +220,9 @@ class ComfyUIBackend(Backend):
 
     async def _send(self, prompt: Prompt, graph: Mapping[str, Any]) -> None:
         """POST the prompt; when it is unclear whether it arrived, ask."""
-        body = {"prompt": graph, "prompt_id": prompt.id}
+        body: dict[str, Any] = {"prompt": graph, "prompt_id": prompt.id}
+        if not self._asking.release.takes_ids:
+            body["extra_data"] = {MARK: prompt.id}
         await self._connection.ready()
         mended = False
         while not prompt.done.is_set():  # it may be cancelled while it waits
@@ -252,13 +255,16 @@ class ComfyUIBackend(Backend):
         else:
             return
         given = str(answer.get("prompt_id") or prompt.id)
-        if given != prompt.id and self._prompts.pop(prompt.id, None) is not None:
-            # A server before 0.3.45 chooses by itself: follow the prompt under that id.
-            prompt.id = given
-            self._prompts[given] = prompt
+        self._follow_as(prompt, given)
         for bad in node_errors(answer.get("node_errors")):
             where = f"node {bad.node} ({bad.node_type})"
             prompt.warn(f"the server skips the branch of {where}: {bad.message}")
+
+    def _follow_as(self, prompt: Prompt, given: str) -> None:
+        """A server that chooses ids by itself says which it gave."""
+        if given != prompt.id and self._prompts.pop(prompt.id, None) is not None:
+            prompt.id = given
+            self._prompts[given] = prompt
 
     async def _arrived(self, prompt: Prompt, *, patience: float) -> bool:
         """Whether the server has a prompt whose POST had no good answer.
@@ -271,8 +277,9 @@ class ComfyUIBackend(Backend):
         while not prompt.done.is_set():
             await self._connection.ready()
             try:
-                running, pending = await self._queue()
-                if prompt.id in running | pending or await self._history(prompt.id) is not None:
+                found = await self._asking.find(prompt.chosen_id)
+                if found is not None:
+                    self._follow_as(prompt, found.id)
                     return True
             except (ServerUnreachableError, ServerError):
                 await asyncio.sleep(LAST_ASK_SECONDS)
@@ -389,7 +396,7 @@ class ComfyUIBackend(Backend):
         silent = any(self._may_hear(prompt) for prompt in prompts)
         for prompt in prompts:
             prompt.asked_at, prompt.asks = now, prompt.asks + 1
-        running, pending = await self._queue()
+        running, pending = await self._asking.queue()
         self._idle_since = (self._idle_since or now) if pending and not running else None
         if self._idle_since is not None and now - self._idle_since >= self._dead_after:
             await self._bury(pending)
@@ -414,7 +421,7 @@ class ComfyUIBackend(Backend):
 
     async def _settle_absent(self, prompt: Prompt, *, cancelled: bool) -> None:
         """It is in no queue: the history knows how it ended, or nobody does."""
-        entry = await self._history(prompt.id)
+        entry = await self._asking.history(prompt.id)
         if entry is not None:
             prompt.settle_from_history(entry)
         elif cancelled:
@@ -430,14 +437,14 @@ class ComfyUIBackend(Backend):
     async def _take_off(self, prompt_ids: set[str]) -> set[str]:
         """Delete those that wait, interrupt the one that runs; return which were still there."""
         await self._http.post("/queue", {"delete": sorted(prompt_ids)})
-        running, pending = await self._queue()
-        if self._interrupts_by_id:
+        running, pending = await self._asking.queue()
+        if self.can_interrupt:
             for prompt_id in sorted(prompt_ids & running):
                 await self._http.post("/interrupt", {"prompt_id": prompt_id})
         return prompt_ids & (running | pending)
 
-    async def _look_for(self, prompt_id: str, *, patience: float) -> Mapping[str, Any] | None:
-        """Return the graph of a prompt as the server has it; {} where it does not say.
+    async def _look_for(self, prompt_id: str, *, patience: float) -> Found | None:
+        """Look for a prompt that a session sent which has died.
 
         Args:
             prompt_id: Which.
@@ -451,13 +458,9 @@ class ComfyUIBackend(Backend):
         while True:
             await self._connection.ready()
             try:
-                answer = await self._http.get_json("/queue")
-                items = [*_items(answer, "queue_running"), *_items(answer, "queue_pending")]
-                item = next((item for item in items if item[1] == prompt_id), None)
-                if item is None and (entry := await self._history(prompt_id)) is not None:
-                    item = entry.get("prompt") or []
-                if item is not None:
-                    return _graph(item)
+                found = await self._asking.find(prompt_id)
+                if found is not None:
+                    return found
             except (ServerUnreachableError, ServerError):
                 tries += 1
                 if tries == FETCH_TRIES:
@@ -468,38 +471,6 @@ class ComfyUIBackend(Backend):
                     return None
             await asyncio.sleep(delay)
             delay = min(delay * 2, LAST_ASK_SECONDS)
-
-    async def _queue(self) -> tuple[set[str], set[str]]:
-        """Ids of what runs and what waits."""
-        answer = await self._http.get_json("/queue")
-        return _ids(answer, "queue_running"), _ids(answer, "queue_pending")
-
-    async def _history(self, prompt_id: str) -> Mapping[str, Any] | None:
-        answer = await self._http.get_json(f"/history/{quote(prompt_id, safe='')}")
-        entry = answer.get(prompt_id) if isinstance(answer, dict) else None
-        return entry if isinstance(entry, dict) else None
-
-
-def _items(answer: object, key: str) -> list[list[Any]]:
-    """Return what an answer to /queue lists: [number, prompt id, graph, extra data, outputs]."""
-    items = answer.get(key) if isinstance(answer, dict) else None
-    return [
-        item
-        for item in (items if isinstance(items, list) else ())
-        if isinstance(item, list) and len(item) > 1
-    ]
-
-
-def _ids(answer: object, key: str) -> set[str]:
-    return {str(item[1]) for item in _items(answer, key)}
-
-
-def _graph(item: object) -> Mapping[str, Any]:
-    """Return the graph of an item of /queue, or of a history entry's `prompt`."""
-    try:
-        return parse_graph(item[2] if isinstance(item, list) and len(item) > 2 else None)
-    except WorkflowError:  # a stranger's; what we sent, we know
-        return {}
 
 
 def _rejected(error: PromptRejectedError) -> Failure:

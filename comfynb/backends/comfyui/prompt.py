@@ -77,7 +77,7 @@ class Prompt:
 
     Attributes:
         id: Its id on the server.
-        chosen_id: The id that we chose; a server before 0.3.45 gives it another.
+        chosen_id: The id that we chose; an old server gives it another (see releases.py).
         sent: Whether it was POSTed, or is just now.
         posting: Whether it is not clear yet that the server has it.
         adopted: Whether another process sent it: how long it took was not seen.
@@ -129,8 +129,13 @@ class Prompt:
         self.epoch, self.sent, self.posting = epoch, True, True
         self.sent_at = self.heard_at = time.monotonic()
 
-    def adopt(self) -> None:
-        """A session that has died sent it: nothing will be heard of it, so it is asked about."""
+    def adopt(self, server_id: str) -> None:
+        """A session that has died sent it: nothing will be heard of it, so it is asked about.
+
+        Args:
+            server_id: Its id on the server.
+        """
+        self.id = server_id
         self.sent = self.adopted = True
 
     # -- what the socket says
