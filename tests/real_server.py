@@ -63,6 +63,7 @@ class RealComfyUI(Server):
         command = [FOLDER / "venv" / "bin" / "python", HERE / "launch.py", FOLDER / "server"]
         command += ["--cpu", "--listen", "127.0.0.1", "--port", str(self.port)]
         command += ["--disable-all-custom-nodes", "--disable-api-nodes"]
+        command += ["--fp32-unet", "--fp32-text-enc", "--fp32-vae"]  # processors are slow at fp16
         command += ["--whitelist-custom-nodes", "websocket_image_save.py", NODES]
         command += ["--extra-model-paths-config", self.folder / "paths.yaml"]
         command += ["--front-end-root", FOLDER / "web"]
@@ -74,7 +75,8 @@ class RealComfyUI(Server):
                 stdin=subprocess.PIPE,  # it ends with this process: see launch.py
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "HF_HUB_OFFLINE": "1"},
+                # Threads that wait for each other take ten times as long beside other processes.
+                env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
             )
         deadline = time.monotonic() + START_WITHIN
         while not self._answers():
