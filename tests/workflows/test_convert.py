@@ -212,6 +212,15 @@ def test_what_is_set_under_a_name_is_got_by_it():
     assert "images" not in graph["6"]["inputs"]
 
 
+def test_what_is_set_outside_is_got_in_a_subgraph():
+    getting = inside().node(3, "GetNode", ["pic"], outputs="IMAGE")
+    getting.node(4, "SaveImage", ["x"], links={"images": ("IMAGE", 3, 0)})
+    drawing = Drawing().node(1, "LoadImage", ["a.png", "image"], outputs="IMAGE MASK")
+    drawing.node(2, "SetNode", ["pic"], links={"IMAGE": ("IMAGE", 1, 0)}, outputs="*")
+    saved = drawing.node(12, "getting").saved(getting.as_subgraph("getting", {}, {}))
+    assert convert(saved, types())["12:4"]["inputs"]["images"] == ["1", 0]
+
+
 def test_an_editors_class_that_the_server_has_too_is_a_node():
     drawing = Drawing().node(1, "Reroute", outputs="IMAGE")
     drawing.node(2, "SaveImage", ["x"], links={"images": ("IMAGE", 1, 0)})
@@ -486,16 +495,6 @@ def test_other_malformed_parts_are_taken_as_empty():
             "title": 7, "widgets_values": "x", "widgets_values_named": 5}  # fmt: skip
     data = {"nodes": [node], "links": "x", "definitions": {"subgraphs": [4, {"id": None}]}}
     assert convert(data, types())["3"]["inputs"] == {}
-
-
-def test_a_long_chain_that_many_share_is_followed_once():
-    drawing = Drawing().node(0, "LoadImage", ["a.png", "image"], outputs="IMAGE MASK")
-    for number in range(1, 5000):
-        drawing.node(number, "Reroute", links={"": ("*", number - 1, 0)}, outputs="*")
-    for number in range(5000, 10_000):
-        drawing.node(number, "SaveImage", ["x"], links={"images": ("IMAGE", 4999, 0)})
-    graph = convert(drawing.saved(), types())
-    assert all(graph[str(n)]["inputs"]["images"] == ["0", 0] for n in range(5000, 10_000))
 
 
 def test_what_is_followed_again_keeps_the_value_on_its_subgraph():
