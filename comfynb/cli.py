@@ -88,7 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     render.set_defaults(command=_render)
 
-    doctor = commands.add_parser("doctor", help="examine a server, and say what to do")
+    doctor = commands.add_parser(
+        "doctor",
+        help="examine a server, and say what to do",
+        epilog="Exit status: 0 it works, also where there are warnings; 1 it answers and something "
+        "does not work; 2 it was not reached.",
+    )
     doctor.add_argument("server", nargs="?", metavar="URL", help="default: $COMFYUI_URL, or here")
     _add_access(doctor)
     doctor.add_argument("--json", action="store_true", help="for programs")

@@ -93,6 +93,12 @@ async def test_without_an_address_the_environment_says_where(drawn, monkeypatch)
     assert (await comfynb.diagnose(round_trip=False)).server == drawn.url.removeprefix("http://")
 
 
+async def test_where_connect_would_use_the_engine_that_is_said(monkeypatch):
+    monkeypatch.setattr(examine, "DEFAULT_URL", f"http://127.0.0.1:{closed_port()}")
+    diagnosis = await comfynb.diagnose()
+    assert find(diagnosis, "uses the embedded engine").severity == "note"
+
+
 async def test_what_is_no_address_is_said_at_once():
     for url in ("ftp://gpu", "embedded"):
         with pytest.raises(BackendError):

@@ -5,7 +5,8 @@ notes    taking notes while a part is examined; a server's words are cut and cle
 visit    what the parts share
 reach    is anybody there, who, and who else may get in
 server   release, devices, node classes, models
-work     socket, queue, history, one file, one small prompt
+work     socket, queue, history, one file
+trip     one small prompt, and nothing left of it
 examine  one part after the other, each for itself and all within a time
 table    for a terminal
 page     for a notebook

@@ -14,7 +14,7 @@ from comfynb import loop
 from comfynb.backends.comfyui import Address
 from comfynb.backends.comfyui.http import Http
 from comfynb.connecting import DEFAULT_URL, EMBEDDED
-from comfynb.diagnosis import reach, server, work
+from comfynb.diagnosis import reach, server, trip, work
 from comfynb.diagnosis.notes import Notes, span
 from comfynb.diagnosis.values import Diagnosis
 from comfynb.diagnosis.visit import Visit, advice
@@ -38,7 +38,7 @@ PARTS: tuple[tuple[str, str, Check], ...] = (
     ("retrieval", "A file", work.retrieval),
     ("nodes", "Nodes", server.nodes),
     ("models", "Models", server.models),
-    ("round_trip", "A small picture", work.round_trip),
+    ("round_trip", "A small picture", trip.round_trip),
     ("access", "Access", reach.access),
 )
 
@@ -91,19 +91,19 @@ async def diagnose(
     address = Address.parse(
         chosen, token=token, auth=auth, headers=headers, cookies=cookies, ca=ca, verify=verify
     )
-    return await loop.across(examine(address, timeout=timeout, round_trip=round_trip))
+    visit = Visit(
+        address,
+        Http(address, timeout=min(timeout, PART_SECONDS)),
+        round_trip=round_trip,
+        named=chosen != DEFAULT_URL,
+    )
+    return await loop.across(_examine(visit, timeout))
 
 
-async def examine(
-    address: Address,
-    *,
-    timeout: float,  # noqa: ASYNC109 - as above
-    round_trip: bool,
-) -> Diagnosis:
-    """Go through all parts; on our loop."""
+async def _examine(visit: Visit, limit: float) -> Diagnosis:
+    """Go through all parts within a time; on our loop."""
     begun, at = time.monotonic(), datetime.now().astimezone()
-    deadline = begun + timeout
-    visit = Visit(address, Http(address, timeout=min(timeout, PART_SECONDS)), round_trip)
+    deadline = begun + limit
     parts = []
     try:
         for name, title, check in PARTS:
@@ -118,7 +118,7 @@ async def examine(
     finally:
         await visit.http.aclose()
     seconds = time.monotonic() - begun
-    return Diagnosis(address.label, bool(visit.stats), tuple(parts), at, seconds)
+    return Diagnosis(visit.address.label, bool(visit.stats), tuple(parts), at, seconds)
 
 
 async def _one(check: Check, visit: Visit, notes: Notes, left: float) -> None:

@@ -97,6 +97,8 @@ async def _knock(visit: Visit, notes: Notes) -> bool:
         )
         return False
     except ConnectionRefusedError:
+        if not visit.named:
+            notes.note("comfynb.connect() without an address uses the embedded engine then")
         notes.problem(
             f"nobody listens at {host}, port {port}",
             "start ComfyUI there (with --listen, if that is another machine) and look at the "

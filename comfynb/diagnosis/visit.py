@@ -23,6 +23,7 @@ class Visit:
         address: Of the server.
         http: To ask it.
         round_trip: Whether a small prompt may be sent.
+        named: Whether somebody named it; else it is the one `connect` looks for by itself.
         stats: Its answer to /system_stats.
         heard: Whether its WebSocket opened.
         busy: Whether anything ran or waited there.
@@ -34,6 +35,7 @@ class Visit:
     address: Address
     http: Http
     round_trip: bool
+    named: bool
     stats: Mapping[str, Any] = field(default_factory=dict)
     heard: bool = False
     busy: bool = False
