@@ -101,6 +101,7 @@ class Link:
                     return
                 elif self._muted:
                     await self._ended.wait()
+                    return
                 else:  # without a close frame: the server died
                     self.cut()
                     return
@@ -118,6 +119,7 @@ class Link:
                     # Muted: the server must not learn that the client left. Closing: the other
                     # pump closes this side and has not finished.
                     await self._ended.wait()
+                    return
                 else:
                     await self._client.close(code=_code(message))
                     return
