@@ -41,6 +41,7 @@ class Board:
         cells: Iterable[Cell],
         *,
         keyframes: Mapping[int, Keyframe] | None = None,
+        stale: Collection[int] = (),
         start: StartRun | None = None,
         title: str = "",
     ) -> None:
@@ -49,6 +50,7 @@ class Board:
         Args:
             cells: In order.
             keyframes: What there is already, by index of the cell.
+            stale: Indices of those of them that are out of date.
             start: How runs are started; None: there is no server, as for an opened log.
             title: What to call it.
         """
@@ -64,12 +66,19 @@ class Board:
         for state in self._states.snapshot().cells:
             if keyframes and state.cell.index in keyframes:
                 keyframe = keyframes[state.cell.index]
-                self._states.refresh(state.cell, keyframe)
+                is_stale = state.cell.index in stale
+                self._states.refresh(state.cell, keyframe, stale=is_stale)
                 self._given.append(keyframe)
 
     @classmethod
     def of_run(cls, record: RunRecord, keyframes: Iterable[Keyframe]) -> Board:
-        """Lay out a run out of the log, with the latest keyframe of each cell's key."""
+        """Lay out a run out of the log.
+
+        Args:
+            record: The run.
+            keyframes: Of its cells, and those made before at the same places. Each cell shows the
+                latest of its key; where there is none, the latest picture of its place, as stale.
+        """
         storyboard = Storyboard.from_dict(record.storyboard)
         scenes = {scene.id: scene for scene in storyboard}
         cells = [
@@ -87,10 +96,15 @@ class Board:
             for index, cell in enumerate(c for c in record.cells if c.scene in scenes)
         ]
         by_key: dict[str, Keyframe] = {}
+        by_place: dict[Place, Keyframe] = {}
         for keyframe in sorted(keyframes, key=lambda k: (k.status in MADE, k.created_at)):
             by_key[keyframe.key] = keyframe  # a picture wins over a later failure
-        found = {cell.index: by_key[cell.key] for cell in cells if cell.key in by_key}
-        return cls(cells, keyframes=found, title=storyboard.title)
+            if keyframe.status in MADE:
+                by_place[_place(keyframe)] = keyframe
+        current = {cell.index: by_key[cell.key] for cell in cells if cell.key in by_key}
+        older = {cell.index: by_place.get(_place(cell)) for cell in cells}
+        stale = {i: k for i, k in older.items() if k is not None and i not in current}
+        return cls(cells, keyframes=stale | current, stale=stale.keys(), title=storyboard.title)
 
     @classmethod
     def of_log(cls, log: Log, run: str | None = None) -> Board:
@@ -106,7 +120,11 @@ class Board:
         """
         record = run_record(log, run)
         keys = {cell.key for cell in record.cells}
-        return cls.of_run(record, [k for k in log.keyframes() if k.key in keys])
+        scenes = {cell.scene for cell in record.cells}
+        # Pictures of its scenes count too: a cell may have been changed since and not been made.
+        return cls.of_run(
+            record, [k for k in log.keyframes() if k.key in keys or k.scene.id in scenes]
+        )
 
     @property
     def state(self) -> Snapshot:
@@ -251,6 +269,14 @@ class Board:
         for task in self._following:
             task.cancel()
         self._states.end()
+
+
+Place = tuple[str, frozenset[tuple[str, str]]]
+
+
+def _place(of: Cell | Keyframe) -> Place:
+    """Return what a cell is about, whatever its prompt and graph: its scene, and its axes."""
+    return of.scene.id, frozenset(of.axes.items())
 
 
 def run_record(log: Log, run: str | None = None) -> RunRecord:

@@ -72,8 +72,8 @@ class Snapshot:
 
     @property
     def made(self) -> int:
-        """How many cells have a picture."""
-        return sum(state.status in MADE for state in self.cells)
+        """How many cells have a picture that is not out of date."""
+        return sum(state.status in MADE and not state.stale for state in self.cells)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from comfynb.backends.base import Line
 from comfynb.board import Board
 from comfynb.keyframes import ENDED, MADE
 from comfynb.run import Run
@@ -16,9 +18,12 @@ from comfynb.widgets.wire import Can, CellAbout, CellNews, Head
 
 RECENT = 20
 """So many pictures say how long the next ones take."""
+MOST_SERVERS = 3
+"""So many servers are named one by one."""
 LONGEST_TEXT = 2000
 """Characters of a knob's value, an error or a warning that are sent."""
 
+STALE = "made before the prompt or the graph was changed; the scene has not been drawn since"
 NO_SERVER = "this board shows a log; comfynb.connect(..., log=...) makes pictures"
 
 
@@ -45,11 +50,23 @@ def head(board: Board, *, stale_sheet: bool = False) -> Head:
         "active": bool(active),
         "running": len(active),
         "paused": state.paused,
-        "server": "" if latest is None else latest.server,
+        "server": "" if latest is None else servers(latest.lines),
         "connection": "none" if latest is None else latest.line,
         "sheet": "old" if stale_sheet else "fresh",
         "can": can,
     }
+
+
+def servers(lines: Mapping[str, Line]) -> str:
+    """Name the servers of a run, and how those stand that are worse off than the best one."""
+    best = "connected" if "connected" in lines.values() else ""
+    if len(lines) > MOST_SERVERS:
+        worse = Counter(line for line in lines.values() if best and line != best)
+        return ", ".join([f"{len(lines)} servers", *(f"{n} {line}" for line, n in worse.items())])
+    return ", ".join(
+        f"{label} ({'away' if line == 'none' else line})" if best and line != best else label
+        for label, line in lines.items()
+    )
 
 
 def _left(state: Snapshot, active: list[Run]) -> float | None:
@@ -67,7 +84,8 @@ def _left(state: Snapshot, active: list[Run]) -> float | None:
     if not made:
         return None
     each = statistics.fmean(seconds for _, seconds in made[-RECENT:])
-    return round(each * sum(map(_open_share, state.cells)), 1)
+    at_once = max(1, sum(line == "connected" for run in active[-1:] for line in run.lines.values()))
+    return round(each * sum(map(_open_share, state.cells)) / at_once, 1)
 
 
 def _open_share(state: CellState) -> float:
@@ -93,6 +111,8 @@ def news(state: CellState) -> CellNews:
     if state.status == "running" and (progress := _progress(state)):
         told["step"], told["steps"] = progress
     keyframe = state.keyframe
+    if state.stale:
+        told["stale"] = True
     if keyframe is not None:
         told["n"] = len(keyframe.outputs)
         if keyframe.seconds is not None:
@@ -125,6 +145,8 @@ def about(state: CellState) -> CellAbout:
     if keyframe is None:
         return told
     told["warnings"] = [_cut(text) for text in keyframe.warnings[:20]]
+    if state.stale:
+        told["warnings"].insert(0, STALE)
     told["timings"] = {
         name: round(ms, 1)
         for name, ms in dataclasses.asdict(keyframe.timings).items()

@@ -107,10 +107,11 @@ class Head(TypedDict):
 
 
 class CellNews(TypedDict):
-    """How a cell stands: `n` outputs, made in `ms` milliseconds."""
+    """How a cell stands: `n` outputs, made in `ms` milliseconds; `stale`: out of date."""
 
     i: int
     status: Status
+    stale: NotRequired[bool]
     step: NotRequired[float]
     steps: NotRequired[float]
     ms: NotRequired[float]

@@ -116,6 +116,7 @@ function cell(value: unknown): CellUpdate {
   return {
     i: whole(m, "i"),
     status: status(m.status),
+    stale: m.stale === true,
     step: number(m.step),
     steps: number(m.steps),
     ms: number(m.ms),

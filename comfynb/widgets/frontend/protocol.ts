@@ -56,6 +56,8 @@ export type ToKernel =
 export interface CellUpdate {
   i: number;
   status: Status;
+  /** Made before its prompt or graph was changed. */
+  stale: boolean;
   step: number | null;
   steps: number | null;
   /** How long it took, in milliseconds. */

@@ -73,6 +73,7 @@ export class Store {
       live: signal<CellUpdate>({
         i,
         status: "queued",
+        stale: false,
         step: null,
         steps: null,
         ms: null,

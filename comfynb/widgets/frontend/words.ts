@@ -66,7 +66,10 @@ export function statusWord(status: Status): string {
 }
 
 /** Say how a cell that is made came about, in one or two words. */
-export function madeWord({ status, ms, take }: CellUpdate): string {
+export function madeWord({ status, stale, ms, take }: CellUpdate): string {
+  if (stale) {
+    return "out of date";
+  }
   const again = take !== null && take > 1 ? `take ${take}` : "";
   const how = status === "cached" ? "cached" : ms === null ? "" : shortTime(ms);
   return [again, how].filter(Boolean).join(" · ");
