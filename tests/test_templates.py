@@ -10,16 +10,20 @@ import json
 import os
 import subprocess
 from collections import Counter
+from dataclasses import replace
 
 import httpx
 import pytest
 from real_server import FOLDER, HERE
 
 from comfynb.errors import WorkflowError
+from comfynb.workflows.check import check_graphs
 from comfynb.workflows.convert import EDITOR_ONLY, convert
 from comfynb.workflows.convert.editor import parse_editor
+from comfynb.workflows.convert.widgets import typed_in
 from comfynb.workflows.graph import is_link
 from comfynb.workflows.node_types import NodeTypes
+from comfynb.workflows.roles import find_knobs
 
 pytestmark = pytest.mark.comfyui
 
@@ -155,6 +159,25 @@ def test_what_the_judge_does_otherwise_is_of_a_wrong_type(templates, object_info
                 assert not node_types[graph[node]["class_type"]].inputs[input_].is_widget
 
 
+def test_values_are_paired_as_the_editor_itself_named_them(templates, object_info):
+    """Newer files have the names beside the list, which are left out here and compared."""
+    node_types, same, other = NodeTypes.of(object_info), 0, set()
+    for template in templates.values():
+        workflow = parse_editor(template["saved"])
+        for graph in (workflow.graph, *workflow.subgraphs.values()):
+            for node in graph.nodes.values():
+                if node.named and node.type in node_types:
+                    node_type = node_types[node.type]
+                    paired = typed_in(replace(node, named=None), node_type)
+                    named = {n: v for n, v in node.named.items() if n in node_type.inputs}
+                    if {name: paired.get(name) for name in named} == named:
+                        same += 1
+                    else:
+                        other.add(node.type)
+    assert same > 1000
+    assert other == {"SaveVideo"}  # has got a widget since, before its last: there names help
+
+
 def test_the_wires_of_all_templates_are_the_judges(templates, judged, object_info):
     """Classes that the server lacks are taken as classes without widgets: only links count."""
     known = dict(object_info)
@@ -190,3 +213,49 @@ def errors_of(server, graph, node=None):
     if not answer.is_success and not errors:
         return [told["error"]["type"]]
     return [e["type"] for key, it in errors.items() if node in (None, key) for e in it["errors"]]
+
+
+def test_the_knobs_of_every_text_to_image_template_are_found(compared):
+    _, graphs = compared
+    drawing = {name: graph for name, graph in graphs.items() if draws_from_text(graph)}
+    needed = {"positive", "seed", "steps", "sampler", "width", "height", "checkpoint"}
+    lacking = {name: needed - find_knobs(graph).keys() for name, graph in drawing.items()}
+    assert {name: knobs for name, knobs in lacking.items() if knobs} == {}
+    assert len(drawing) > 20
+
+
+def draws_from_text(graph):
+    """Whether a graph samples pictures, and starts from none."""
+    classes = {node["class_type"] for node in graph.values()}
+    moving = any("Video" in name or "Audio" in name for name in classes)
+    loads = any(name.startswith(("LoadImage", "Load3D")) for name in classes)
+    return "SaveImage" in classes and any("Sampler" in n for n in classes) and not (moving or loads)
+
+
+def test_what_a_check_finds_in_a_template_is_what_the_server_refuses(
+    compared, object_info, comfyui
+):
+    """Both name the same inputs; the server keeps quiet about branches that it has seen fail."""
+    node_types, differing = NodeTypes.of(object_info), {}
+    for name, graph in compared[1].items():
+        report = check_graphs([(name, graph)], node_types, server="")
+        ours = {(problem.node, problem.input) for problem in report.errors}
+        theirs = refused_inputs(comfyui, graph)
+        if ours != theirs:
+            differing[name] = ours ^ theirs
+    assert differing == {}
+
+
+def refused_inputs(server, graph):
+    """The (node, input) that a server refuses; none where it takes the graph."""
+    answer = httpx.post(f"{server.url}/prompt", json={"prompt": graph}, trust_env=False)
+    told = answer.json()
+    if answer.is_success:
+        server.post("/interrupt", {"prompt_id": told["prompt_id"]})
+        server.post("/queue", {"delete": [told["prompt_id"]]})
+        return set()
+    return {
+        (node, error["extra_info"].get("input_name", ""))
+        for node, entry in told["node_errors"].items()
+        for error in entry["errors"]
+    }
