@@ -109,6 +109,19 @@ def test_the_button_of_an_upload_is_no_value():
     }
 
 
+def test_the_buttons_of_a_3d_view_are_no_values():
+    required = {"model": [["a.glb"]], "view": ["LOAD_3D", {}], "width": INT}
+    values = ["a.glb", "upload3dmodel", "clear", "", 512]
+    assert values_of(values, required) == {"model": "a.glb", "view": "", "width": 512}
+    assert values_of(["a.glb", "", 512], required)["width"] == 512
+
+
+def test_nothing_is_chosen_where_several_could_be():
+    several = {"tags": [["a", "b"], {"multi_select": {"placeholder": "tags"}}]}
+    assert values_of([], several) == {}
+    assert values_of([], {"tags": ["COMBO", {"options": ["a"], "multiselect": True}]}) == {}
+
+
 def test_a_widget_without_a_value_has_what_the_editor_shows():
     required = {
         "n": INT, "x": ["FLOAT", {}], "text": TEXT, "on": ["BOOLEAN", {}], "choice": [["a", "b"]],
