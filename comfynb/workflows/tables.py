@@ -182,7 +182,7 @@ def _takes_html(knob: Knob) -> str:
     if knob.choices:  # an empty list has a line of its own
         names = [f"<code>{escape(_cut(str(name), 80))}</code>" for name in knob.choices]
         more = len(names) - _CHOICES
-        if more <= 0:
+        if more <= 2:  # a click would show no more than it hides
             return f"<div>{' '.join(names)}</div>"
         first = " ".join(names[:_CHOICES])
         rest = " ".join(names[_CHOICES:_ALL_CHOICES])
