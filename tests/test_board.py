@@ -8,7 +8,9 @@ import pytest
 from support import Engine, scenes, until
 
 import comfynb
+from comfynb.board import Board
 from comfynb.errors import ClosedError, LogError
+from comfynb.widgets import telling
 
 
 @pytest.fixture
@@ -151,3 +153,40 @@ def test_a_log_that_is_not_there_is_not_made(tmp_path):
     with pytest.raises(LogError, match="no log at"):
         comfynb.open_log(tmp_path / "typo")
     assert not (tmp_path / "typo").exists()
+
+
+async def test_a_scene_that_was_changed_and_not_drawn_since_shows_its_old_picture_as_stale(
+    engine, flow, tmp_path
+):
+    same, old = {"id": "same", "prompt": "a fox"}, {"id": "changed", "prompt": "an owl"}
+    new = {**old, "prompt": "a whale", "knobs": {"Guard.seconds": 60.0}}
+    with comfynb.connect(engine.url, workflow=flow, log=tmp_path / "log") as studio:
+        first = await studio.run([same, old])
+        run = studio.run([same, new, {"id": "new", "prompt": "a cat"}])
+        await until(lambda: run.state.counts["running"])
+        board = Board.of_log(studio.log)
+        unchanged, changed, added = board.state.cells
+        assert (unchanged.status, unchanged.stale) == ("done", False)
+        assert (changed.status, changed.stale, changed.keyframe.id) == ("done", True, first[1].id)
+        assert changed.cell.prompt == "a whale"
+        assert (added.status, added.keyframe) == ("queued", None)
+        assert board.state.made == 1
+        assert telling.news(changed)["stale"]
+        assert telling.about(changed)["warnings"] == [telling.STALE]
+        assert "stale" not in telling.news(unchanged)
+        await run.cancel()
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ({"a:1": "reconnecting"}, "a:1"),
+        ({"a:1": "connected", "b:2": "connected"}, "a:1, b:2"),
+        ({"a:1": "connected", "b:2": "gone", "c:3": "none"}, "a:1, b:2 (gone), c:3 (away)"),
+        ({"a:1": "gone", "b:2": "gone"}, "a:1, b:2"),
+        ({f"s:{n}": "connected" for n in range(5)}, "5 servers"),
+        ({f"s:{n}": "gone" if n else "connected" for n in range(5)}, "5 servers, 4 gone"),
+    ],
+)
+def test_the_head_names_the_servers_and_those_that_are_worse_off(lines, told):
+    assert telling.servers(lines) == told
