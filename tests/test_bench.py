@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -36,3 +38,19 @@ def test_without_a_browser_it_says_so_and_measures_the_rest(tmp_path, monkeypatc
     assert "the grid is not measured in a browser: " in answer.stderr
     assert "COMFYNB_CHROMIUM" in answer.stderr
     assert "a thumbnail of a 1024x1024 PNG" in answer.stdout
+
+
+@pytest.mark.comfyui
+def test_a_real_comfyui_is_measured_beside_the_raw_loop(start_comfyui, tmp_path):
+    report = tmp_path / "bench.json"
+    command = [sys.executable, "-m", "bench", "comfyui", "--quick", "--json", str(report)]
+    answer = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    rows = {row["what"]: row for row in json.loads(report.read_text())["rows"]}
+    for share in ("p50", "p95"):
+        row = rows[f"ComfyUI 0.3.75, instant graph, executed to yielded, {share}"]
+        assert len(row["ours"]) == len(row["beside"]) == 1
+    requests = next(row for what, row in rows.items() if "requests a picture" in what)
+    assert requests["ours"] == [2.0]
