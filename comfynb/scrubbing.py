@@ -38,7 +38,9 @@ LOGGERS = (
     "websockets.client",
     "comfynb.backends.comfyui.backend",
     "comfynb.backends.comfyui.handshake.wire",
+    "comfynb.backends.comfyui.prompt",
     "comfynb.backends.comfyui.socket",
+    "comfynb.backends.comfyui.uploads",
 )
 """Those that may be handed an address, a header or a server's text. A filter of a logger does not
 see what its children log, so each is named; tests compare with what the libraries have."""

@@ -29,7 +29,8 @@ def heard():
     handler = logging.StreamHandler(file)
     handler.setFormatter(logging.Formatter("%(name)s %(message)s"))
     root = logging.getLogger()
-    level, root.level = root.level, logging.DEBUG
+    level = root.level
+    root.setLevel(logging.DEBUG)
     root.addHandler(handler)
     yield file
     root.removeHandler(handler)
@@ -150,3 +151,10 @@ async def test_every_logger_that_the_libraries_have_is_guarded(engine):
         and not name.startswith("websockets.server")
     }
     assert {"httpx", "httpcore.http11"} <= theirs <= set(scrubbing.LOGGERS) | {"websockets"}
+    ours = {
+        name for name in logging.root.manager.loggerDict if name.startswith("comfynb.backends.")
+    }
+    ours = {
+        name for name in ours if isinstance(logging.root.manager.loggerDict[name], logging.Logger)
+    }
+    assert ours <= set(scrubbing.LOGGERS)

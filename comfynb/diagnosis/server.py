@@ -9,20 +9,11 @@ import time
 from collections import Counter
 from urllib.parse import quote
 
-from comfynb.backends.comfyui.releases import INTERRUPTS_BY_ID, TAKES_IDS
+from comfynb.backends.comfyui.releases import INTERRUPTS_BY_ID, Release
 from comfynb.diagnosis.notes import Notes, clean, count, size, span
 from comfynb.diagnosis.visit import Visit, listed, mapping, number
 from comfynb.errors import BackendError, ServerError
 
-OLD = {
-    TAKES_IDS: (
-        "it chooses prompt ids by itself, so a prompt whose answer is lost cannot be found again"
-    ),
-    INTERRUPTS_BY_ID: (
-        "it cannot interrupt one prompt by its id, so what runs is left to its end when you cancel"
-    ),
-}
-"""What a ComfyUI before a release cannot do."""
 MODELS = ("checkpoints", "diffusion_models", "unet", "unet_gguf")
 """Folders of which one must hold something, or nothing can be drawn."""
 MOST_FOLDERS = 60
@@ -45,11 +36,16 @@ async def release(visit: Visit, notes: Notes) -> None:
     runs = [f"Python {python}" if python else "", f"PyTorch {torch}" if torch else ""]
     if text := ", ".join(filter(None, runs)):
         notes.fact("Runs on", text, python=python, pytorch=torch)
-    old = [text for since, text in OLD.items() if visit.release and visit.release < since]
-    if old:
-        oldest = ".".join(map(str, max(OLD)))
-        notes.warn(f"it is an old release: {'; '.join(old)}", f"update to {oldest} or newer")
-    elif not visit.release:
+    known = Release.of(clean(version or "", 40))
+    if not known.interrupts_by_id:
+        notes.warn(
+            "it is an old release, which cannot interrupt one prompt by its id: what runs is left "
+            "to its end when you cancel",
+            f"update it to {'.'.join(map(str, INTERRUPTS_BY_ID))} or newer",
+        )
+    if not known.takes_ids:
+        notes.note("it chooses prompt ids by itself; comfynb marks its own to find them again")
+    if not version:
         notes.note("it does not say its release, so a recent one is assumed")
     if not engine and visit.flags and visit.flag("--preview-method") in (None, "none"):
         notes.note(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,12 +61,6 @@ class Visit:
             if flag.startswith(f"{name}="):
                 return flag.partition("=")[2]
         return None
-
-    @property
-    def release(self) -> tuple[int, ...]:
-        """Version of the ComfyUI whose protocol it speaks; () where it does not say."""
-        text = str(self.system.get("comfyui_version") or "")
-        return tuple(int(number[:6]) for number in re.findall(r"\d+", text)[:3])
 
 
 def mapping(value: object) -> Mapping[str, Any]:
