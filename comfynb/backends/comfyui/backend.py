@@ -78,6 +78,8 @@ class ComfyUIBackend(Backend):
         """
         self.label = address.label
         self._silence, self._dead_after = silence, dead_after
+        self._reconnect_for = reconnect_for
+        self._deaf_since: float | None = None
         self._address, self._http = address, Http(address)
         self._connection = Connection(
             address,
@@ -272,8 +274,12 @@ class ComfyUIBackend(Backend):
         Args:
             prompt: Which.
             patience: Seconds for which the server must deny it.
+
+        Raises:
+            ServerGoneError: It stands, and cannot be asked.
         """
         denied_since = math.inf
+        deadline = time.monotonic() + self._reconnect_for
         while not prompt.done.is_set():
             await self._connection.ready()
             try:
@@ -281,9 +287,12 @@ class ComfyUIBackend(Backend):
                 if found is not None:
                     self._follow_as(prompt, found.id)
                     return True
-            except (ServerUnreachableError, ServerError):
+            except (ServerUnreachableError, ServerError) as exc:
+                if time.monotonic() >= deadline:
+                    raise self._deaf(exc) from None
                 await asyncio.sleep(LAST_ASK_SECONDS)
                 continue
+            deadline = time.monotonic() + self._reconnect_for
             denied_since = min(denied_since, time.monotonic())
             if time.monotonic() - denied_since >= patience:
                 return False
@@ -372,11 +381,26 @@ class ComfyUIBackend(Backend):
                     self._unwanted -= asked - await self._take_off(asked)
                 if due:
                     await self._ask(due)
+                    self._deaf_since = None
             except BackendError as exc:
-                # Whether the server is gone is for the socket to find out.
                 logger.info("%s: could not ask: %s", self.label, exc)
+                self._give_up_deaf(due, exc)
             except Exception:
                 logger.exception("%s: an answer of the server could not be used", self.label)
+
+    def _give_up_deaf(self, due: Iterable[Prompt], error: BackendError) -> None:
+        """Bound how long a server may stand and say nothing of prompts that can be understood."""
+        now = time.monotonic()
+        self._deaf_since = self._deaf_since or now
+        if now - self._deaf_since >= self._reconnect_for:
+            self._deaf_since = None
+            for prompt in due:
+                prompt.settle_gone(self._deaf(error))
+                self._tidy(prompt)
+
+    def _deaf(self, error: BackendError) -> ServerGoneError:
+        text = f"{self.label} is there and cannot be asked for {self._reconnect_for:g} s: {error}"
+        return ServerGoneError(text, server=self.label)
 
     def _due(self, prompt: Prompt, now: float) -> bool:
         if not prompt.sent or prompt.posting:
