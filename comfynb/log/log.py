@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfynb.errors import ClosedError, LogError, LogWriteError, SceneError
 from comfynb.inputs import InputFile
-from comfynb.keyframes import Keyframe, Output, Status
+from comfynb.keyframes import EMPTY, Keyframe, Output, Status
 from comfynb.log import folder as files
 from comfynb.log import records, servers
 from comfynb.log.base import Store
@@ -33,29 +33,13 @@ from comfynb.log.records import RunRecord, SubmittedRecord
 from comfynb.log.schema import LARGEST_ROW
 from comfynb.log.segments import SegmentWriter
 from comfynb.log.upkeep import Upkeep
+from comfynb.scenes import Storyboard
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from comfynb.log.reader import Reader
     from comfynb.log.thumbnails import Thumbnails
-
-DTYPES = {
-    "seed": "UInt64",
-    "take": "Int64",
-    "server_cached": "boolean",
-    "steps": "Int32",
-    "width": "Int32",
-    "height": "Int32",
-    "cfg": "float64",
-    "denoise": "float64",
-    "seconds": "float64",
-}
-"""The types of `df()` that would otherwise depend on whether a value is missing."""
-
-# The workflow is by far the largest column and wanted by nobody who wants many keyframes.
-_KEYFRAMES = "SELECT * EXCLUDE (workflow)"
-_IN_ORDER = "ORDER BY created_at, id"
 
 
 class Log(Store):
@@ -192,6 +176,8 @@ class Log(Store):
         with self._lock:
             if self._thumbnails is not None:
                 self._thumbnails.close()
+            if self._opened_reader is not None:
+                self._opened_reader.close()
 
     def compact(self, *, force: bool = False) -> None:
         """Seal what dead sessions left behind, and merge small segments; nobody has to ask.
@@ -240,13 +226,19 @@ class Log(Store):
             return found
         from comfynb.log.views import find  # noqa: PLC0415 - DuckDB takes 0.1 s
 
-        for keyframe in self._keyframes(find(), {"keys": wanted}):
+        for keyframe in self._read(find(), {"keys": wanted}):
             if keyframe.key not in found and self._has_pictures(keyframe):
                 found[keyframe.key] = dataclasses.replace(keyframe, status="cached")
         return found
 
     def keyframes(
-        self, *, run: str | None = None, scene: str | None = None, status: Status | None = None
+        self,
+        *,
+        run: str | None = None,
+        scene: str | None = None,
+        status: Status | None = None,
+        where: str = "true",
+        params: Mapping[str, Any] = EMPTY,
     ) -> list[Keyframe]:
         """Return keyframes in the order in which they were made, without their workflows.
 
@@ -254,14 +246,33 @@ class Log(Store):
             run: Id of a run; None: of all.
             scene: Id of a scene; None: of all.
             status: One status; None: any.
+            where: A condition in SQL on the columns of the view `keyframes`.
+            params: Values for `$name` in it.
+
+        Raises:
+            QueryError: `where` is no such condition.
+            LogError: The log cannot be read.
+
+        Example:
+            >>> Log("comfynb-log").keyframes(where="cfg > $cfg and list_contains(warnings, 'x')",
+            ...     params={"cfg": 5})
+            []
+        """
+        given = {"run": run, "scene": scene, "status": status}
+        wanted = {f"_{name}": value for name, value in given.items() if value is not None}
+        narrowed = [f"{name[1:]} = ${name}" for name in wanted]
+        condition = " AND ".join([*narrowed, f"({where}\n)"])
+        return self._keyframes(condition, {**wanted, **params})
+
+    def takes(self, scene: str) -> list[Keyframe]:
+        """Return every keyframe of a scene, in the order in which they were made.
+
+        `keyframe.take` counts those of one place: the same scene, axes and seed.
 
         Raises:
             LogError: The log cannot be read.
         """
-        given = {"run": run, "scene": scene, "status": status}
-        wanted = {name: value for name, value in given.items() if value is not None}
-        where = " AND ".join(f"{name} = ${name}" for name in wanted) or "true"
-        return self._keyframes(f"{_KEYFRAMES} FROM keyframes WHERE {where} {_IN_ORDER}", wanted)
+        return self.keyframes(scene=scene)
 
     def latest(self) -> list[Keyframe]:
         """Return of each place (scene, axes, seed) the keyframe made last, in order of making.
@@ -269,7 +280,7 @@ class Log(Store):
         Raises:
             LogError: The log cannot be read.
         """
-        return self._keyframes(f"{_KEYFRAMES} FROM latest {_IN_ORDER}")
+        return self._keyframes("newest")
 
     def workflow(self, keyframe: str) -> Mapping[str, Any] | None:
         """Return the graph of the keyframe with that id, or None where there is none.
@@ -277,9 +288,10 @@ class Log(Store):
         Raises:
             LogError: The log cannot be read.
         """
-        query = "SELECT * FROM keyframes WHERE id = $id LIMIT 1"
-        found = self._keyframes(query, {"id": keyframe})
-        return found[0].workflow if found else None
+        query = "SELECT workflow FROM results WHERE id = $id"
+        for row in self._reader.rows(query, {"id": keyframe}):
+            return records.workflow_of(row)
+        return None
 
     def runs(self) -> list[RunRecord]:
         """Return the runs in the order in which they began.
@@ -293,6 +305,23 @@ class Log(Store):
             with contextlib.suppress(TypeError):  # not a row of ours
                 runs.append(records.run_of(row))
         return runs
+
+    def storyboard(self, run: str) -> Storyboard:
+        """Return what a run was to draw.
+
+        Args:
+            run: Its id.
+
+        Raises:
+            LogError: There is no such run, or the log cannot be read.
+        """
+        for record in self.runs():
+            if record.id == run:
+                return Storyboard.from_dict(record.storyboard)
+        raise LogError(
+            f"the log at {self.folder} has no run {run!r}; log.runs() lists those it has",
+            folder=str(self.folder),
+        )
 
     def orphans(
         self, run: str | None = None, *, keys: Collection[str] | None = None
@@ -329,10 +358,9 @@ class Log(Store):
         Raises:
             LogError: The log cannot be read.
         """
-        frame = self._reader.frame(
-            "SELECT * EXCLUDE (scene_json, workflow) FROM keyframes ORDER BY created_at, id"
-        )
-        return frame.astype(DTYPES)
+        from comfynb.log.frames import keyframes  # noqa: PLC0415 - pandas takes 0.3 s
+
+        return keyframes(self._reader)
 
     def sql(self, query: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> DataFrame:
         """Ask the log a question in DuckDB's SQL.
@@ -414,7 +442,14 @@ class Log(Store):
             folder=str(self.folder),
         )
 
-    def _keyframes(self, query: str, params: Mapping[str, Any] | None = None) -> list[Keyframe]:
+    def _keyframes(self, condition: str, params: Mapping[str, Any] = EMPTY) -> list[Keyframe]:
+        from comfynb.log import views  # noqa: PLC0415 - DuckDB takes 0.1 s
+
+        query = views.keyframes(condition)
+        views.check(query)  # the condition may be the user's
+        return self._read(query, params)
+
+    def _read(self, query: str, params: Mapping[str, Any]) -> list[Keyframe]:
         keyframes = []
         for row in self._reader.rows(query, params or None):
             with contextlib.suppress(SceneError):  # not a row of ours

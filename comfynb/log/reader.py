@@ -1,11 +1,15 @@
 """Reading the rows of a log: list, ask, and list again where a file went meanwhile.
 
+A database over a listing is kept for as long as the listing stays the same; segments that grow are
+read again each time.
+
 Lines that are no rows (the torn end of a killed process, a damaged block) are passed over, and
 said: silence would make a loss look like a log that never had the row.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +21,7 @@ import duckdb
 from comfynb.errors import LogError, QueryError
 from comfynb.log import views
 from comfynb.log.listing import Listing, list_segments
+from comfynb.log.schema import ROW_VERSION
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -27,6 +32,34 @@ Parameters = Sequence[Any] | Mapping[str, Any] | None
 Answer = TypeVar("Answer")
 
 _ATTEMPTS = 50
+
+
+class _Database:
+    """The database over one listing; kept, since to open one takes longer than most questions.
+
+    Raises:
+        duckdb.Error: A file of the listing is gone.
+    """
+
+    def __init__(self, listing: Listing) -> None:
+        self.listing = listing
+        self.pid = os.getpid()  # a forked child has none of its threads
+        self.connection = views.connect(listing)
+        self._made: dict[str, views.Survey] = {}
+        self._sizes: list[int] | None = None
+        self._found = views.Survey(doubled=False, version=0)
+
+    def make(self, names: Sequence[str]) -> views.Survey:
+        """Make the views of these names, unless they are there; return what they rest on."""
+        if names:
+            sizes = [path.stat().st_size for path in self.listing.active]
+            if sizes != self._sizes:
+                self._found, self._sizes = views.survey(self.connection), sizes
+        for name in names:
+            if self._made.get(name) != self._found:
+                self.connection.execute(views.view(name, self._found))
+                self._made[name] = self._found
+        return self._found
 
 
 class Reader:
@@ -41,6 +74,8 @@ class Reader:
         self._lock = threading.Lock()
         self._counted: dict[Path, tuple[int, int]] = {}  # size in bytes, lines that are no rows
         self._damaged: set[str] = set()
+        self._database: _Database | None = None
+        self._said_newer = False
 
     @property
     def skipped_lines(self) -> dict[str, int]:
@@ -49,9 +84,10 @@ class Reader:
             return {path.name: skipped for path, (_, skipped) in self._counted.items() if skipped}
 
     def rows(self, query: str, parameters: Parameters = None) -> list[dict[str, Any]]:
-        """Ask one of our own questions.
+        """Ask a question of ours; a part of it may be the user's.
 
         Raises:
+            QueryError: DuckDB cannot answer it.
             LogError: The log cannot be read.
         """
 
@@ -60,10 +96,7 @@ class Reader:
             columns = [column[0] for column in answer.description]
             return [dict(zip(columns, row, strict=True)) for row in answer.fetchall()]
 
-        try:
-            return self._ask(ask)
-        except (duckdb.Error, OSError) as exc:
-            raise self._unreadable(exc) from exc
+        return self._answer(query, ask)
 
     def frame(self, query: str, parameters: Parameters = None) -> DataFrame:
         """Ask a question of the user's.
@@ -77,32 +110,56 @@ class Reader:
         def ask(connection: DuckDBPyConnection) -> DataFrame:
             return connection.execute(query, parameters).df()
 
+        return self._answer(query, ask)
+
+    def close(self) -> None:
+        """Give up what is held open; another question opens it again."""
+        with self._lock:
+            self._database = None
+
+    def _answer(self, query: str, ask: Callable[[DuckDBPyConnection], Answer]) -> Answer:
         try:
-            return self._ask(ask)
+            return self._ask(query, ask)
         except (duckdb.IOException, OSError) as exc:
-            raise self._unreadable(exc) from exc
+            text = f"cannot read the log at {self.root}: {exc}"
+            raise LogError(text, folder=str(self.root)) from exc
         except duckdb.Error as exc:
             raise QueryError(f"{exc}. {views.ALLOWED}", folder=str(self.root)) from exc
 
-    def _ask(self, ask: Callable[[DuckDBPyConnection], Answer]) -> Answer:
+    def _ask(self, query: str, ask: Callable[[DuckDBPyConnection], Answer]) -> Answer:
         listing = list_segments(self.root)
         for _ in range(_ATTEMPTS):
             try:
-                with views.connect(listing) as connection:
-                    self._count(listing, connection)
-                    answer = ask(connection)
+                with self._lock:
+                    database = self._opened(listing)
+                    found = database.make(views.mentioned(query))
+                with database.connection.cursor() as cursor:
+                    self._say_newer(found)
+                    self._count(listing, cursor)
+                    return ask(cursor)
             except (duckdb.Error, OSError):
                 before, listing = listing, list_segments(self.root)
                 if listing == before:
                     raise
-            else:
-                return answer
         raise LogError(
             f"the log at {self.root} changes faster than it can be read", folder=str(self.root)
         )
 
-    def _unreadable(self, exc: Exception) -> LogError:
-        return LogError(f"cannot read the log at {self.root}: {exc}", folder=str(self.root))
+    def _opened(self, listing: Listing) -> _Database:
+        known = self._database
+        if known is None or known.listing != listing or known.pid != os.getpid():
+            self._database = known = _Database(listing)
+        return known
+
+    def _say_newer(self, found: views.Survey) -> None:
+        if found.version > ROW_VERSION and not self._said_newer:
+            self._said_newer = True
+            warnings.warn(
+                f"the log at {self.root} has rows of a newer comfynb (version {found.version}; "
+                f"this one knows {ROW_VERSION}), which are left out. "
+                "Upgrade: pip install -U comfynb",
+                stacklevel=5,
+            )
 
     def _count(self, listing: Listing, connection: DuckDBPyConnection) -> None:
         """Find what is passed over in files that changed since they were last looked at."""

@@ -169,14 +169,13 @@ def keyframe_of(row: Row, pictures: Pictures | None) -> Keyframe:
     """Read a keyframe back.
 
     Args:
-        row: As DuckDB gives it; without `workflow` the keyframe has none.
+        row: As views.py asks for it, maps as JSON text; without `workflow` the keyframe has none.
         pictures: Where its bytes are.
 
     Raises:
         SceneError: The row names no sound scene; it was not written by comfynb.
     """
     error, timings = row["error"], row["timings"]
-    workflow = row.get("workflow")
     return Keyframe(
         id=row["id"],
         run=row["run"] or "",
@@ -186,9 +185,9 @@ def keyframe_of(row: Row, pictures: Pictures | None) -> Keyframe:
         prompt=row["prompt"] or "",
         negative=row["negative"] or "",
         seed=row["seed"] or 0,
-        knobs={name: _json(text) for name, text in (row["knobs"] or {}).items()},
-        workflow=None if workflow is None else _json(workflow),
-        axes=row["axes"] or {},
+        knobs=mapping(row["knobs"]),
+        workflow=workflow_of(row),
+        axes=mapping(row["axes"]),
         outputs=tuple(map(_output_of, row["outputs"] or ())),
         error=None if error is None else _failure_of(error),
         warnings=tuple(row["warnings"] or ()),
@@ -198,10 +197,15 @@ def keyframe_of(row: Row, pictures: Pictures | None) -> Keyframe:
         server_version=row["server_version"] or "",
         server_cached=bool(row["server_cached"]),
         take=row["take"],
-        measures=row["measures"] or {},
+        measures=mapping(row["measures"]),
         created_at=_utc(row["created_at"]),
         pictures=pictures,
     )
+
+
+def workflow_of(row: Row) -> Mapping[str, Any] | None:
+    """Read a graph back; None where the row has none."""
+    return mapping(row.get("workflow")) or None
 
 
 def run_of(row: Row) -> RunRecord:
@@ -295,6 +299,12 @@ def _head(row_id: str, kind: Kind, session: str, created_at: datetime) -> dict[s
 
 def _utc(naive: datetime | None) -> datetime:
     return (naive or datetime.fromtimestamp(0, UTC)).replace(tzinfo=UTC)
+
+
+def mapping(text: Any) -> dict[str, Any]:
+    """Read a mapping out of JSON text; empty where it is none (NULL, or a stranger's log)."""
+    value = _json(text) if isinstance(text, str) else None
+    return value if isinstance(value, dict) else {}
 
 
 def _json(text: str | None) -> Any:

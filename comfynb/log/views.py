@@ -6,7 +6,12 @@ Every question gets a database of its own, in memory, with these views:
     latest      of each place (scene, axes, seed) the keyframe made last
     runs        one row a run
     submitted   one row a prompt that was about to be sent
+    marks       one row for each thing that was said about a keyframe, in the order of saying
     log_rows    every row of every kind as it was written, what the others are made from
+
+Three more are for ourselves: `results` (keyframes without takes), `places` (the takes alone) and
+`flat` (for frames). To number takes, rows are sorted, and to sort wide rows takes a hundred times
+as long as to sort their ids and to look them up: who wants many columns joins the two.
 
 The files may come from a stranger, and so may the question: after the views are made the
 database may read the listed files, write nothing, load nothing, and not be told otherwise.
@@ -16,7 +21,9 @@ database may read the listed files, write nothing, load nothing, and not be told
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +34,7 @@ from comfynb.log.listing import Listing
 from comfynb.log.schema import (
     KNOB_COLUMNS,
     LARGEST_ROW,
+    ROW_VERSION,
     Kind,
     casts,
     json_columns,
@@ -37,7 +45,7 @@ from comfynb.log.schema import (
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-VIEWS = ("keyframes", "latest", "runs", "submitted")
+VIEWS = ("keyframes", "latest", "runs", "submitted", "marks")
 
 PLACE = "scene, axes, seed"
 BEST_OF_ID = (
@@ -53,7 +61,7 @@ ALLOWED = (
 
 
 def connect(listing: Listing) -> DuckDBPyConnection:
-    """Open a database with the views over a listing, and lock it.
+    """Open a database with the view `log_rows` over a listing, and lock it.
 
     Raises:
         duckdb.Error: A file of the listing is gone.
@@ -62,12 +70,57 @@ def connect(listing: Listing) -> DuckDBPyConnection:
     try:
         for statement in _lock(listing):
             connection.execute(statement)
-        for statement in _views(listing):
-            connection.execute(statement)
+        connection.execute(_log_rows(listing))
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What has to be known of the rows before the other views are made.
+
+    Attributes:
+        doubled: Some keyframe may be there twice, which takes four times as long to read.
+        version: The greatest row version.
+    """
+
+    doubled: bool
+    version: int
+
+
+def survey(connection: DuckDBPyConnection) -> Survey:
+    """Look at the ids and versions of all rows."""
+    # Hashes are compared in half the time; two ids with one hash only cost the time to be sure.
+    ((rows, ids, version),) = connection.execute(
+        "SELECT count(*), count(DISTINCT hash(id)), (SELECT max(v) FROM log_rows) "
+        "FROM log_rows WHERE kind = 'result' AND id IS NOT NULL"
+    ).fetchall()
+    return Survey(rows != ids, version or 0)
+
+
+def mentioned(query: str) -> list[str]:
+    """Return the views that a query may use, and those that they need, in order of making.
+
+    To make one takes as long as to open the files, so that only what is needed is made.
+    """
+    text = query.casefold()
+    wanted = {name for name in _NEEDS if name in text}
+    wanted |= {other for name in wanted for other in _NEEDS[name]}
+    return [name for name in _NEEDS if name in wanted]
+
+
+_NEEDS = {
+    "results": (),
+    "places": ("results",),
+    "keyframes": (),
+    "latest": ("results", "places"),
+    "flat": ("results", "places"),
+    "runs": (),
+    "submitted": (),
+    "marks": (),
+}
 
 
 def check(query: str) -> None:
@@ -95,16 +148,29 @@ def count_rows(files: Iterable[Path]) -> str:
 
 
 def find() -> str:
-    """Return the query for the `done` keyframes of `$keys`, latest first.
+    """Return the query for the `done` keyframes of `$keys`, latest first, without takes."""
+    return (
+        f"SELECT * EXCLUDE (workflow) REPLACE ({_MAPS}), NULL AS take FROM results "
+        "WHERE status = 'done' AND key IN (SELECT unnest($keys)) "
+        "ORDER BY created_at DESC, id DESC"
+    )
 
-    It looks at the rows of these keys only, and so cannot number takes: at 100,000 rows that
-    takes a tenth of the view's time.
+
+def keyframes(condition: str) -> str:
+    """Return the query for keyframes in order of making, without their workflows.
+
+    Args:
+        condition: On the columns of `keyframes`, and `newest`: the last take of its place.
     """
     return (
-        f"SELECT * EXCLUDE (workflow), NULL AS take "
-        f"FROM ({_distinct('result', 'AND key IN (SELECT unnest($keys))')}) "
-        "WHERE status = 'done' ORDER BY created_at DESC, id DESC"
+        f"SELECT * EXCLUDE (workflow, made, newest) REPLACE ({_MAPS}) "
+        f"FROM results JOIN places USING (id) WHERE {condition} ORDER BY made"
     )
+
+
+def view(name: str, found: Survey) -> str:
+    """Return the statement that makes a view."""
+    return f"CREATE OR REPLACE VIEW {name} AS {_VIEWS[name](found)}"
 
 
 def _lock(listing: Listing) -> Iterable[str]:
@@ -112,51 +178,89 @@ def _lock(listing: Listing) -> Iterable[str]:
     yield "SET autoload_known_extensions = false"
     yield "SET python_enable_replacements = false"  # else a name may mean a variable of the caller
     yield "SET temp_directory = ''"
+    yield "SET enable_external_file_cache = false"  # segments grow
     yield f"SET allowed_paths = {path_list([*listing.sealed, *listing.active])}"
     yield "SET enable_external_access = false"
     yield "SET lock_configuration = true"
 
 
-def _views(listing: Listing) -> Iterable[str]:
+_TAKE = f"row_number() OVER (PARTITION BY {PLACE} ORDER BY created_at, id)"
+_LAST = ("scene_json", "workflow")
+_KNOBS = [
+    f"TRY_CAST(json_extract_string(TRY_CAST(knobs['{knob}'] AS JSON), '$') AS {kind}) AS {knob}"
+    for knob, kind in KNOB_COLUMNS.items()
+]
+# DuckDB takes 50 us to make a dict of a map; Python reads one out of JSON text in 3.
+_MAPS = (
+    "'{' || array_to_string(list_transform(map_entries(knobs), "
+    "lambda e: to_json(e.key)::VARCHAR || ':' || coalesce(e.value, 'null')), ',') || '}' AS knobs, "
+    "to_json(axes)::VARCHAR AS axes, to_json(measures)::VARCHAR AS measures"
+)
+
+
+def _results(found: Survey, *more: str) -> str:
+    hidden = {"id", "kind", "v", "log_session", "extra", *_LAST}
+    columns = ["id", *(name for name in names("result") if name not in hidden), *more]
+    columns += ["timings.total_ms / 1000 AS seconds", *_KNOBS, *_LAST]
+    return f"SELECT {', '.join(columns)} FROM ({_distinct('result', found)})"
+
+
+def _places(_: Survey) -> str:
+    last = f"row_number() OVER (PARTITION BY {PLACE} ORDER BY created_at DESC, id DESC) = 1"
+    made = "row_number() OVER (ORDER BY created_at, id)"
+    return f"SELECT id, {_TAKE} AS take, {made} AS made, {last} AS newest FROM results"
+
+
+def _flat(_: Survey) -> str:
+    """Return what a frame shows: texts and numbers, and lists only where there can be several."""
+    parts = [f"timings.{name}" for name in ("queued_ms", "executing_ms", "fetch_ms", "total_ms")]
+    parts += [f"error.{name} AS error_{name}" for name in ("kind", "message", "node", "hint")]
+    return (
+        f"SELECT * EXCLUDE (newest, timings, error, scene_json, workflow) REPLACE ({_MAPS}), "
+        f"{', '.join(parts)} FROM results JOIN places USING (id)"
+    )
+
+
+def _others(kind: Kind) -> Callable[[Survey], str]:
+    def query(found: Survey) -> str:
+        rows = _distinct(kind, dataclasses.replace(found, doubled=True))
+        return f"SELECT * EXCLUDE (kind, v, log_session, extra) FROM ({rows})"
+
+    return query
+
+
+_VIEWS: dict[str, Callable[[Survey], str]] = {
+    "results": _results,
+    "places": _places,
+    "keyframes": lambda found: _results(found, f"{_TAKE} AS take"),
+    "latest": lambda _: (
+        "SELECT * EXCLUDE (made, newest) FROM results JOIN places USING (id) WHERE newest"
+    ),
+    "flat": _flat,
+    "runs": _others("run"),
+    "submitted": _others("submitted"),
+    "marks": _others("mark"),
+}
+
+
+def _log_rows(listing: Listing) -> str:
     sources = [f"SELECT {typed_nulls()} WHERE false"]
     if listing.sealed:
-        sources.append(
-            f"SELECT * FROM read_parquet({path_list(listing.sealed)}, union_by_name=true)"
-        )
+        sealed = f"read_parquet({path_list(listing.sealed)}, union_by_name=true)"
+        sources.append(f"SELECT * FROM {sealed}")
     if listing.active:
         sources.append(f"SELECT * FROM {read_json(listing.active)}")
     # BY NAME: what an older comfynb did not write is NULL, what a newer one added is passed over.
-    yield f"CREATE VIEW log_rows AS {' UNION ALL BY NAME '.join(sources)}"
-    hidden = {"id", "kind", "v", "log_session", "extra"}
-    results = [name for name in names("result") if name not in hidden]
-    last = ["scene_json", "workflow"]
-    knobs = (
-        f"TRY_CAST(json_extract_string(TRY_CAST(knobs['{knob}'] AS JSON), '$') AS {kind}) AS {knob}"
-        for knob, kind in KNOB_COLUMNS.items()
-    )
-    columns = [
-        "id",
-        *(name for name in results if name not in last),
-        f"row_number() OVER (PARTITION BY {PLACE} ORDER BY created_at, id) AS take",
-        "timings.total_ms / 1000 AS seconds",
-        *knobs,
-        *last,
-    ]
-    yield f"CREATE VIEW keyframes AS SELECT {', '.join(columns)} FROM ({_distinct('result')})"
-    yield (
-        "CREATE VIEW latest AS SELECT * FROM keyframes "
-        f"QUALIFY row_number() OVER (PARTITION BY {PLACE} ORDER BY take DESC) = 1"
-    )
-    others = "SELECT * EXCLUDE (kind, v, log_session, extra)"
-    yield f"CREATE VIEW runs AS {others} FROM ({_distinct('run')})"
-    yield f"CREATE VIEW submitted AS {others} FROM ({_distinct('submitted')})"
+    return f"CREATE VIEW log_rows AS {' UNION ALL BY NAME '.join(sources)}"
 
 
-def _distinct(kind: Kind, condition: str = "") -> str:
+def _distinct(kind: Kind, found: Survey) -> str:
     """Return a query for the rows of a kind, one of each id."""
+    once = f"QUALIFY {BEST_OF_ID} = 1" if found.doubled else ""
+    # What a newer comfynb means by a column may be something else.
+    ours = f"AND (v IS NULL OR v <= {ROW_VERSION})" if found.version > ROW_VERSION else ""
     return (
-        f"SELECT {casts(kind)} FROM log_rows WHERE kind = '{kind}' AND id IS NOT NULL {condition} "
-        f"QUALIFY {BEST_OF_ID} = 1"
+        f"SELECT {casts(kind)} FROM log_rows WHERE kind = '{kind}' AND id IS NOT NULL {ours} {once}"
     )
 
 
@@ -173,6 +277,3 @@ def read_json(files: Iterable[Path], *, filename: bool = False) -> str:
 def path_list(paths: Iterable[Path]) -> str:
     """Return paths as an SQL list."""
     return "[" + ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths) + "]"
-
-
-__all__ = ["ALLOWED", "VIEWS", "check", "connect", "count_rows", "find", "path_list", "read_json"]

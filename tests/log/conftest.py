@@ -92,6 +92,34 @@ def start_writer():
         process.stdout.close()
 
 
+@pytest.fixture
+def killed_at():
+    """Seal or merge, and be killed at a step: `killed_at("seal" | "merge", folder)(step)`.
+
+    Returns whether it had been done before that step.
+    """
+    processes = []
+
+    def start(work, folder):
+        command = [sys.executable, str(WRITER.with_name("killed.py")), work, str(folder)]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        processes.append(process)
+
+        def at(step):
+            process.stdin.write(f"{step}\n")
+            process.stdin.flush()
+            code = process.stdout.readline().strip()
+            assert code in ("0", "9")
+            return code == "0"
+
+        return at
+
+    yield start
+    for process in processes:
+        process.communicate()
+
+
 @pytest.fixture(params=["folder", "memory"])
 def store(request, tmp_path):
     made = Log(tmp_path / "log") if request.param == "folder" else MemoryStore()

@@ -95,13 +95,24 @@ def test_rows_of_the_wrong_types_do_not_stop_reading(three):
 def test_columns_and_kinds_of_the_future_are_passed_over(three):
     log, segment = three
     row = json.loads(segment.read_bytes().splitlines()[0])
-    future = {**row, "id": "future", "v": 2, "mood": {"happy": 1}, "scene": "later"}
-    mark = {"id": "m", "kind": "mark", "v": 1, "target": row["id"], "rating": 4}
+    future = {**row, "id": "future", "mood": {"happy": 1}, "scene": "later"}
+    stranger = {"id": "s", "kind": "rumour", "v": 1, "target": row["id"]}
     with segment.open("ab") as file:
-        file.writelines(json.dumps(r).encode() + b"\n" for r in (future, mark))
+        file.writelines(json.dumps(r).encode() + b"\n" for r in (future, stranger))
     assert "future" in {keyframe.id for keyframe in log.keyframes()}
     assert len(log.df()) == 4
     assert log.skipped_lines == {}
+
+
+def test_rows_of_a_newer_version_are_left_out_and_it_is_said_once(three, recwarn):
+    log, segment = three
+    row = json.loads(segment.read_bytes().splitlines()[0])
+    with segment.open("ab") as file:
+        file.write(json.dumps({**row, "id": "future", "v": 2}).encode() + b"\n")
+    assert len(log.df()) == len(log.keyframes()) == 3
+    (warned,) = recwarn
+    assert "rows of a newer comfynb (version 2" in str(warned.message)
+    assert "pip install -U" in str(warned.message)
 
 
 def test_a_newer_format_is_refused(log, make_keyframe):

@@ -3,8 +3,6 @@
 import errno
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -124,31 +122,16 @@ def test_without_locks_only_who_is_told_to_merges(parts, monkeypatch):
     assert scenes(parts) == SCENES
 
 
-def test_a_merge_that_was_killed_at_any_step_is_finished_by_the_next(parts, tmp_path):
-    code = """
-import os, sys
-from pathlib import Path
-from comfynb.log import merging, sealing
-merging.FILES = 4
-steps = int(sys.argv[2])
-def trace(event, arguments):
-    global steps
-    if event in ("os.rename", "os.remove", "os.scandir", "open"):
-        steps -= 1
-        if steps == 0:
-            os._exit(9)
-with sealing.database() as connection:
-    sys.addaudithook(trace)
-    merging.merge(Path(sys.argv[1]), connection)
-"""
+def test_a_merge_that_was_killed_at_any_step_is_finished_by_the_next(parts, killed_at):
+    merge = killed_at("merge", parts.folder)
     for step in range(1, 80, 2):
-        run = subprocess.run([sys.executable, "-c", code, parts.folder, str(step)], check=False)
+        done = merge(step)
         fresh = Log(parts.folder)
         assert scenes(fresh) == SCENES
         assert fresh.sql("select count(*) as n from log_rows")["n"].tolist() == [10]
-        if not run.returncode:
+        if done:
             break
-    assert not run.returncode
+    assert done
     parts.compact()
     assert len(names(parts)) == 1
 
