@@ -94,7 +94,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 it works, also where there are warnings; 1 it answers and something "
         "does not work; 2 it was not reached.",
     )
-    doctor.add_argument("server", nargs="?", metavar="URL", help="default: $COMFYUI_URL, or here")
+    doctor.add_argument(
+        "server",
+        nargs="?",
+        metavar="URL",
+        help="a ComfyUI, or 'embedded'; default: $COMFYUI_URL, else here",
+    )
     _add_access(doctor)
     doctor.add_argument("--json", action="store_true", help="for programs")
     doctor.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds in all")

@@ -11,7 +11,7 @@ import trustme
 from aiohttp import web
 from fake_servers import HTML, STATS, FakeServer, RawServer, closed_port, dripping, silent
 from reverse_proxy import ReverseProxy, wants
-from support import Engine, until
+from support import Engine, tasks_on_our_loop, until
 
 import comfynb
 from comfynb.cli import main
@@ -99,10 +99,18 @@ async def test_where_connect_would_use_the_engine_that_is_said(monkeypatch):
     assert find(diagnosis, "uses the embedded engine").severity == "note"
 
 
+async def test_the_embedded_engine_is_started_for_it_and_ended_again():
+    diagnosis = await comfynb.diagnose("embedded")
+    assert diagnosis.ok
+    assert repr(diagnosis) == "<Diagnosis of embedded engine: all is well>"
+    assert diagnosis["access"].data["ways"] == ["bearer token"]
+    assert diagnosis["access"].data["needed"]
+    assert tasks_on_our_loop() == []
+
+
 async def test_what_is_no_address_is_said_at_once():
-    for url in ("ftp://gpu", "embedded"):
-        with pytest.raises(BackendError):
-            await comfynb.diagnose(url)
+    with pytest.raises(BackendError):
+        await comfynb.diagnose("ftp://gpu")
 
 
 # -- a server that is not reached

@@ -74,6 +74,8 @@ class EmbeddedBackend(Backend):
         self._threads = threads
         self._process: subprocess.Popen[bytes] | None = None
         self._server: ComfyUIBackend | None = None
+        self.address: Address | None = None
+        """Where it listens, and with which token; None: it was not opened yet."""
         self._opening = asyncio.Lock()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
         _all.add(self)
@@ -86,10 +88,10 @@ class EmbeddedBackend(Backend):
         async with self._opening:
             if self._server is None or not self._alive():
                 await self._end()
-                self._process, address = await _unless_cancelled(self._start)
+                self._process, self.address = await _unless_cancelled(self._start)
                 from comfynb.backends.comfyui import ComfyUIBackend  # noqa: PLC0415 - as in _start
 
-                self._server = ComfyUIBackend(address, alive=self._alive)
+                self._server = ComfyUIBackend(self.address, alive=self._alive)
             return await self._server.open()
 
     async def checkpoints(self) -> Sequence[str]:  # noqa: D102

@@ -13,6 +13,7 @@ from pathlib import Path
 from comfynb import loop
 from comfynb.backends.comfyui import Address
 from comfynb.backends.comfyui.http import Http
+from comfynb.backends.embedded import EmbeddedBackend
 from comfynb.connecting import DEFAULT_URL, EMBEDDED
 from comfynb.diagnosis import reach, server, trip, work
 from comfynb.diagnosis.notes import Notes, span
@@ -62,7 +63,8 @@ async def diagnose(
     finding and no exception.
 
     Args:
-        url: Of a ComfyUI; None: the environment's COMFYUI_URL, else 127.0.0.1:8188.
+        url: Of a ComfyUI; "embedded": an engine started for this; None: the environment's
+            COMFYUI_URL, else 127.0.0.1:8188.
         token: As for `connect`; so are `auth`, `headers`, `cookies`, `ca` and `verify`.
         auth: User and password.
         headers: Further HTTP headers.
@@ -76,7 +78,7 @@ async def diagnose(
         The diagnosis; in a notebook it shows itself.
 
     Raises:
-        BackendError: The address is none, or is "embedded", or `ca` cannot be read.
+        BackendError: The address is none, `ca` cannot be read, or the engine does not start.
 
     Example:
         diagnosis = await comfynb.diagnose("http://gpu:8188")
@@ -84,24 +86,29 @@ async def diagnose(
     """
     chosen = url or os.environ.get("COMFYUI_URL") or DEFAULT_URL
     if chosen == EMBEDDED:
-        raise BackendError(
-            "the embedded engine has no address while nobody uses it; start one with "
-            "`comfynb engine` and give the address and token that it prints"
-        )
+        return await loop.across(_examine_engine(timeout, round_trip=round_trip))
     address = Address.parse(
         chosen, token=token, auth=auth, headers=headers, cookies=cookies, ca=ca, verify=verify
     )
-    visit = Visit(
-        address,
-        Http(address, timeout=min(timeout, PART_SECONDS)),
-        round_trip=round_trip,
-        named=chosen != DEFAULT_URL,
-    )
-    return await loop.across(_examine(visit, timeout))
+    named = chosen != DEFAULT_URL
+    return await loop.across(_examine(address, timeout, round_trip=round_trip, named=named))
 
 
-async def _examine(visit: Visit, limit: float) -> Diagnosis:
+async def _examine_engine(limit: float, *, round_trip: bool) -> Diagnosis:
+    """Examine an engine that is started for this and ended again."""
+    engine = EmbeddedBackend()
+    try:
+        await engine.open()
+        assert engine.address is not None
+        return await _examine(engine.address, limit, round_trip=round_trip, named=True)
+    finally:
+        await engine.aclose()
+
+
+async def _examine(address: Address, limit: float, *, round_trip: bool, named: bool) -> Diagnosis:
     """Go through all parts within a time; on our loop."""
+    http = Http(address, timeout=min(limit, PART_SECONDS))
+    visit = Visit(address, http, round_trip=round_trip, named=named)
     begun, at = time.monotonic(), datetime.now().astimezone()
     deadline = begun + limit
     parts = []
@@ -116,9 +123,9 @@ async def _examine(visit: Visit, limit: float) -> Diagnosis:
                 await _one(check, visit, notes, deadline - time.monotonic())
             parts.append(notes.part())
     finally:
-        await visit.http.aclose()
+        await http.aclose()
     seconds = time.monotonic() - begun
-    return Diagnosis(visit.address.label, bool(visit.stats), tuple(parts), at, seconds)
+    return Diagnosis(address.label, bool(visit.stats), tuple(parts), at, seconds)
 
 
 async def _one(check: Check, visit: Visit, notes: Notes, left: float) -> None:

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from urllib.parse import quote
 
+from comfynb import loop
 from comfynb.backends.comfyui.releases import INTERRUPTS_BY_ID, Release
 from comfynb.diagnosis.notes import Notes, clean, count, size, span
 from comfynb.diagnosis.visit import Visit, listed, mapping, number
@@ -110,7 +111,7 @@ async def nodes(visit: Visit, notes: Notes) -> None:
         else "none",
         custom_packs=len(modules), custom_classes=sum(modules.values()),
     )  # fmt: skip
-    told = len(json.dumps(classes))
+    told = len(await loop.in_worker(json.dumps, classes))
     notes.fact("Told", f"{size(told)} in {span(took)}", object_info_ms=round(took * 1000, 1))
     if not classes:
         notes.problem("it knows no node class", "look at its log: its nodes could not be loaded")

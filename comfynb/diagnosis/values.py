@@ -76,7 +76,7 @@ class Part:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Diagnosis:
     """How a server is, and what to do about it. Made by `comfynb.diagnose`.
 
@@ -154,6 +154,12 @@ class Diagnosis:
             "findings": [finding.to_dict() for finding in self.findings],
             "parts": {part.name: part.to_dict() for part in self.parts},
         }
+
+    def __repr__(self) -> str:
+        return f"<Diagnosis of {self.server}: {self.verdict}>"
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:  # noqa: FBT001 - IPython's
+        printer.text(str(self))
 
     def __str__(self) -> str:
         from comfynb.diagnosis.table import as_text  # noqa: PLC0415 - rich takes 0.1 s

@@ -62,7 +62,7 @@ async def shake_hands(address: Address, http: Http, client_id: str) -> ClientCon
     for _ in range(MAX_REDIRECTS + 1):
         url = Place(url.copy_merge_params({**address.params, "clientId": client_id}))
         try:
-            return await _Connect(
+            line = await _Connect(
                 f"ws{str(url).removeprefix('http')}",
                 additional_headers={**address.headers, **http.cookies.headers(str(url))},
                 ssl=http.tls,
@@ -80,6 +80,10 @@ async def shake_hands(address: Address, http: Http, client_id: str) -> ClientCon
             status = exc.response.status_code
             if target is None:
                 raise
+        else:
+            if line.response is not None:
+                http.cookies.take(str(url), line.response.headers.raw_items())
+            return line
         if origin(target) != origin(url) or target.userinfo:
             raise http.redirected("GET /ws", status, target)
         url = target
