@@ -6,7 +6,8 @@ noise, sampler and sigmas, the link is followed. From there on:
 
 - its conditioning leads to the texts `positive` and `negative` and to `guidance`; an encoder's
   `clip` link to `clip`, `clip_2`, ...;
-- its latent leads to `width`, `height`, `length`, `batch_size` and `image`;
+- its latent leads to `width`, `height`, `length`, `batch_size` and `image`, and where a node works
+  the size out, to its `aspect_ratio` and `megapixels`;
 - its model leads to `shift`, to `lora`, `lora_strength`, `lora_2`, ... in the order in which they
   are applied, and to `checkpoint`, which may also be called `unet` where it is one;
 - the node that decodes leads to `vae`, where that is loaded by itself.
@@ -39,7 +40,8 @@ NUMBER: Kind = (int, float)
 
 KNOBS = (
     "positive", "negative", "seed", "steps", "cfg", "guidance", "sampler", "scheduler", "denoise",
-    "shift", "width", "height", "length", "batch_size", "checkpoint", "image", "vae",
+    "shift", "width", "height", "aspect_ratio", "megapixels", "length", "batch_size", "checkpoint",
+    "image", "vae",
 )  # fmt: skip
 """The names of roles, in the order in which they are shown; `clip`, `lora` and their numbered
 brothers come after these."""
@@ -69,6 +71,7 @@ _STARTS = {"positive": ("positive", "conditioning", "cond1", "text_embeds"),
 _LATENT_LINKS = (
     "latent_image", "latent", "video_latent", "samples", "pixels", "image", "images",
 )  # fmt: skip
+_SIZE_LINKS = (*_LATENT_LINKS, "width", "height", "value", "values.a")
 _NOT_CONDITIONING = frozenset(
     {"clip", "clip_vision", "clip_vision_output", "control_net", "image", "latent", "mask", "model",
      "pixels", "samples", "style_model", "vae"}
@@ -150,13 +153,15 @@ def _of_sampler(graph: Graph, sampler: str) -> dict[str, Place | None]:
     found["guidance"] = next(
         (
             place
-            for node_id, _ in _conditionings(graph, sampler, "positive")
+            for node_id in _conditionings(graph, sampler, "positive")
             if (place := _value(graph, node_id, ("guidance",), NUMBER))
         ),
         None,
     )
     for name in ("width", "height", "length", "batch_size"):
         found[name] = _upstream(graph, sampler, (name,), _LATENT_LINKS, NUMBER)
+    found["aspect_ratio"] = _upstream(graph, sampler, ("aspect_ratio",), _SIZE_LINKS, str)
+    found["megapixels"] = _upstream(graph, sampler, ("megapixels",), _SIZE_LINKS, NUMBER)
     found["image"] = _upstream(graph, sampler, ("image",), _LATENT_LINKS, str)
     model = ("model", "guider")
     found["shift"] = _upstream(graph, sampler, ("shift",), model, NUMBER)
@@ -278,36 +283,36 @@ def _vae(graph: Graph) -> Place | None:
 
 def _text(graph: Graph, sampler: str, role: str) -> tuple[str | None, Place | None]:
     """Return the node that encodes a sampler's positive or negative text, and the text's place."""
-    for node_id, _ in _conditionings(graph, sampler, role):
+    for node_id in _conditionings(graph, sampler, role):
         place = _text_in(graph, node_id, role)
         if place is not None:
             return node_id, place
     return None, None
 
 
-def _conditionings(graph: Graph, sampler: str, role: str) -> Iterator[tuple[str, int]]:
-    """Yield (node, slot) of what a sampler's conditioning is made of, nearest first."""
+def _conditionings(graph: Graph, sampler: str, role: str) -> Iterator[str]:
+    """Yield the nodes that a sampler's conditioning is made of, nearest first."""
     inputs = graph[sampler]["inputs"]
     if is_link(inputs.get("guider")):
         inputs = graph[_source(graph, inputs["guider"])[0]]["inputs"]
     start = next((inputs[name] for name in _STARTS[role] if is_link(inputs.get(name))), None)
-    level = [_source(graph, start)] if start else []
-    seen: set[tuple[str, int]] = set()
+    level = [_source(graph, start)[0]] if start else []
+    seen: set[str] = set()
     while level:
         yield from level
         seen.update(level)
-        further = [link for node_id, slot in level for link in _parts(graph, node_id, slot)]
-        level = [link for link in dict.fromkeys(further) if link not in seen]
+        further = [source for node_id in level for source in _parts(graph, node_id, role)]
+        level = [source for source in dict.fromkeys(further) if source not in seen]
 
 
-def _parts(graph: Graph, node_id: str, slot: int) -> Iterator[tuple[str, int]]:
-    """Yield what a node makes its conditioning of."""
+def _parts(graph: Graph, node_id: str, role: str) -> Iterator[str]:
+    """Yield the nodes of which a node makes its conditioning."""
     node = graph[node_id]
     if node["class_type"] == "ConditioningZeroOut":
         return
-    found = {name: _source(graph, [source, out]) for name, source, out in links(node)}
+    found = {name: _source(graph, [source, out])[0] for name, source, out in links(node)}
     if "positive" in found and "negative" in found:  # as ControlNetApplyAdvanced: two in, two out
-        yield found["positive" if slot == 0 else "negative"]
+        yield found[role]
         return
     for name in sorted(found):
         if name not in _NOT_CONDITIONING:

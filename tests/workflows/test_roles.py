@@ -236,3 +236,24 @@ def test_a_video_has_a_length():
     graph["3"]["inputs"]["model"] = ["m", 0]
     found = places(graph)
     assert (found["length"], found["shift"]) == ("5.length", "m.shift")
+
+
+def test_a_size_that_is_worked_out_has_aspect_ratio_and_megapixels():
+    graph = graphs.sd15()
+    graph["5"] = node("EmptyLatentImage", width=["m", 1], height=["r", 1], batch_size=1)
+    graph["m"] = node("ComfyMathExpression", expression="a // 2", **{"values.a": ["r", 0]})
+    graph["r"] = node("ResolutionSelector", aspect_ratio="1:1 (Square)", megapixels=1.0, multiple=8)
+    found = places(graph)
+    assert (found["aspect_ratio"], found["megapixels"]) == ("r.aspect_ratio", "r.megapixels")
+    assert "width" not in found
+
+
+def test_a_node_that_passes_model_and_conditionings_keeps_them_apart():
+    graph = graphs.sd15()
+    graph["w"] = node("WanInfiniteTalkToVideo", model=["4", 0], positive=["6", 0],
+                      negative=["7", 0], width=832, height=480, length=81)  # fmt: skip
+    graph["3"]["inputs"] |= {"model": ["w", 0], "positive": ["w", 1], "negative": ["w", 2],
+                             "latent_image": ["w", 3]}  # fmt: skip
+    found = places(graph)
+    assert (found["positive"], found["negative"]) == ("6.text", "7.text")
+    assert (found["width"], found["length"]) == ("w.width", "w.length")
