@@ -92,6 +92,10 @@ class Talk:
             self._socket.send(json.dumps({"type": "feature_flags", "data": flags}))
             self.hear("feature_flags")
 
+    def say(self, frame: str | bytes) -> None:
+        """Send a frame over the socket."""
+        self._socket.send(frame)
+
     def run(self, graph: Any, **more: Any) -> str:
         """Send a prompt, and hear it to its end; return its id."""
         prompt_id = self.post(graph, **more)
@@ -116,6 +120,10 @@ class Talk:
                 return
 
     # -- notes
+
+    def leave_out(self, *kinds: str) -> None:
+        """Forget messages whose number is a matter of time."""
+        self.notes = [note for note in self.notes if note.get("heard") not in kinds]
 
     def _answer(self, answer: httpx.Response) -> dict[str, Any]:
         kind = answer.headers.get("Content-Type", "").partition(";")[0]

@@ -35,12 +35,20 @@ def scenario(function: Scenario) -> Scenario:
 
 SIZES = "the engine's model draws from 64 to 512 pixels, in steps of 32"
 PREVIEWS = "the engine's previews have the size of the picture, and are not blown up to 512 pixels"
+SAMPLERS = "those that the engine's model draws well with"
+DEFAULTS = "what suits the engine's model"
 DIFFERENCES: dict[str, dict[str, str]] = {
     "the nodes": {
         "/*/body/EmptyLatentImage/input/required/*/1/max": SIZES,
         "/*/body/EmptyLatentImage/input/required/*/1/min": SIZES,
         "/*/body/EmptyLatentImage/input/required/*/1/step": SIZES,
         "/*/body/EmptyLatentImage/input/required/*/1/default": SIZES,
+        "/*/body/KSampler/input/required/sampler_name/0": SAMPLERS,
+        "/*/body/KSampler/input/required/scheduler/0": SAMPLERS,
+        "/*/body/KSampler/input/required/sampler_name/1/default": DEFAULTS,
+        "/*/body/KSampler/input/required/scheduler/1/default": DEFAULTS,
+        "/*/body/KSampler/input/required/steps/1/default": DEFAULTS,
+        "/*/body/KSampler/input/required/cfg/1/default": DEFAULTS,
     },
     "sampler": {"/*/picture": PREVIEWS},
     "sampler with metadata": {"/*/picture": PREVIEWS},
@@ -171,6 +179,51 @@ def without_a_client(talk, seed):
     talk.run(plain.picture(seed))
 
 
+@scenario
+def without_any_client(talk, seed):
+    talk.listen()
+    prompt = talk.post(plain.picture(seed, seconds=0.02), client_id=None)
+    wait_for(lambda: talk.quietly("GET", f"/history/{prompt}").json())
+    talk.run(plain.picture(seed + 1))
+
+
+@scenario
+def a_socket_that_comes_late(talk, seed):
+    prompt = talk.post(plain.picture(seed, seconds=20))
+    wait_for(lambda: talk.quietly("GET", "/queue").json()["queue_running"])
+    talk.listen()
+    talk.hear("executing", node="guard")
+    talk.quietly("POST", "/interrupt", json={"prompt_id": prompt})
+    talk.hear_end(prompt)
+    talk.leave_out("progress", "progress_state")
+
+
+@scenario
+def features(talk, seed):
+    talk.listen(supports_preview_metadata=True)
+    talk.say('{"type": "feature_flags", "data": {"supports_preview_metadata": false}}')
+    talk.run(plain.by_socket(seed))
+
+
+@scenario
+def features_that_come_too_late(talk, seed):
+    talk.listen()
+    for frame in ("no JSON", "[1]", b"binary", '{"type": "hello"}'):
+        talk.say(frame)
+    talk.say('{"type": "feature_flags", "data": {"supports_preview_metadata": true}}')
+    talk.run(plain.by_socket(seed))
+
+
+@scenario
+def features_after_what_is_no_message(talk, seed):
+    talk.listen()
+    for frame in ("no JSON", b"binary"):
+        talk.say(frame)
+    talk.say('{"type": "feature_flags", "data": {"supports_preview_metadata": true}}')
+    talk.hear("feature_flags")
+    talk.run(plain.by_socket(seed))
+
+
 # -- what goes wrong
 
 
@@ -214,9 +267,8 @@ def interrupted_by_id(talk, seed):
     talk.hear("executing", node="guard")
     talk.quietly("POST", "/interrupt", json={"prompt_id": "another"})
     talk.ask("POST", "/interrupt", json={"prompt_id": prompt})
-    talk.notes = [note for note in talk.notes if "progress" not in note.get("heard", "")]
     talk.hear_end(prompt)
-    talk.notes = [note for note in talk.notes if "progress" not in note.get("heard", "")]
+    talk.leave_out("progress", "progress_state")
     talk.ask("GET", f"/history/{prompt}")
 
 
@@ -227,7 +279,7 @@ def interrupted_whatever_runs(talk, seed):
     talk.hear("executing", node="guard")
     talk.ask("POST", "/interrupt")
     talk.hear_end(prompt)
-    talk.notes = [note for note in talk.notes if "progress" not in note.get("heard", "")]
+    talk.leave_out("progress", "progress_state")
 
 
 @scenario
@@ -369,7 +421,8 @@ def the_history(talk, seed):
 @scenario
 def the_nodes(talk, seed):
     for name in ("Guard", "Noise", "Words", "Block", "Say", "NoSuchNode", "EmptyImage",
-                 "ImageScale", "ImageInvert", "SaveImage", "PreviewImage", "SaveImageWebsocket",
+                 "ImageScale", "ImageInvert", "KSampler", "CheckpointLoaderSimple",
+                 "SaveImage", "PreviewImage", "SaveImageWebsocket",
                  "EmptyLatentImage", "VAEDecode", "VAEEncode", "CLIPTextEncode"):  # fmt: skip
         talk.ask("GET", f"/object_info/{name}")
 
