@@ -182,6 +182,16 @@ def test_rows_of_loras_are_numbered():
     assert found == {"lora_1": row}
 
 
+def test_no_lots_are_drawn_from_a_text_and_that_is_said(caplog):
+    text = "a {red|blue} hat, see https://example.org"
+    with caplog.at_level(logging.WARNING):
+        assert inputs_of(Drawing().node(1, "CLIPTextEncode", [text]), 1) == {"text": text}
+        assert "node 1" in caplog.text
+        caplog.clear()
+        inputs_of(Drawing().node(1, "CLIPTextEncode", ['{"json": 1} a|b']), 1)
+    assert caplog.text == ""
+
+
 # -- wires
 
 

@@ -2,13 +2,14 @@
 
 The editor converts when it sends a graph; this does the same from its file alone. What it does not
 do is draw lots: the editor replaces `{red|blue}` in a text by one of them and drops what looks like
-a comment. The same file must give the same key here, so texts stay as they are; several texts are
-several scenes.
+a comment. The same file must give the same key here, so texts stay as they are, with a warning;
+several texts are several scenes.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ from comfynb.workflows.node_types import NodeType, NodeTypes
 logger = logging.getLogger(__name__)
 
 __all__ = ["check_editor", "convert", "is_editor_format"]
+
+_LOTS = re.compile(r"\{[^{}|]*\|[^{}]*\}")
 
 EDITOR_ONLY = REROUTES | {
     "Note", "MarkdownNote", "PrimitiveNode", "GetNode", "SetNode", "LoadImageOutput",
@@ -72,9 +75,11 @@ def convert(data: Mapping[str, Any], node_types: NodeTypes) -> Graph:
         sources = {
             slot.name: wires.source_of(scope, slot) for slot in node.inputs if slot.link is not None
         }
-        graph[scope.prefix + node.id] = {
+        node_id, inputs = scope.prefix + node.id, _inputs(node, node_type, sources)
+        _warn_of_lots(node_id, inputs, node_type)
+        graph[node_id] = {
             "class_type": node.type,
-            "inputs": _inputs(node, node_type, sources),
+            "inputs": inputs,
             "_meta": {"title": node.title or node_type.display_name},
         }
     for node in graph.values():
@@ -96,6 +101,18 @@ def _inputs(
         elif isinstance(source, Held):
             inputs[name] = _sendable(source.value)
     return inputs
+
+
+def _warn_of_lots(node_id: str, inputs: Mapping[str, Any], node_type: NodeType) -> None:
+    for name, value in inputs.items():
+        input_ = node_type.inputs.get(name)
+        draws = input_ is not None and input_.options.get("dynamicPrompts") is True
+        if draws and isinstance(value, str) and _LOTS.search(value):
+            logger.warning(
+                "node %s: the text %s is sent as it is: only ComfyUI's editor takes one of {a|b}. "
+                "Write a scene for each",
+                node_id, short(value),
+            )  # fmt: skip
 
 
 def _sendable(value: Any) -> Any:
