@@ -447,6 +447,17 @@ def test_a_subgraph_in_itself_is_refused():
         convert(Drawing().node(1, "endless").saved(endless), types())
 
 
+def test_definitions_that_lie_too_deep_in_one_another_do_no_harm_unused():
+    definitions = []
+    for level in range(2000):
+        drawing = inside().node(1, f"level{level + 1}", mode=2, widgets=("it",),
+                                links={"it": ("STRING", -10, 0)})  # fmt: skip
+        drawing.node(2, "Take", links={"it": ("STRING", -10, 0)})
+        definitions.append(drawing.as_subgraph(f"level{level}", {"it": "STRING"}, {}))
+    saved = Drawing().node(12, "level0", ["x"], open_inputs={"it": "STRING"}).saved(*definitions)
+    assert convert(saved, WITH_TAKE).keys() == {"12:2"}
+
+
 def test_subgraphs_that_multiply_are_refused():
     definitions = []
     for level in range(12):

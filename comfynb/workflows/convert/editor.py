@@ -22,6 +22,8 @@ from comfynb.values import describe, short
 BORDER_IN, BORDER_OUT = "-10", "-20"
 MUTED, BYPASSED = 2, 4
 """Modes of nodes (LGraphEventMode): not run; not run, and what comes in goes on."""
+MAX_DEPTH = 32
+"""Subgraphs may lie in one another so deep."""
 
 
 @dataclass(frozen=True, slots=True)

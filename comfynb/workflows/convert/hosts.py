@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from comfynb.workflows.convert.editor import EditorGraph, EditorNode
+from comfynb.workflows.convert.editor import MAX_DEPTH, EditorGraph, EditorNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +39,17 @@ class HostValues:
             return None
         return Held(host.values[place])
 
-    def _places_of(self, subgraph: str) -> dict[int, int]:
+    def _places_of(self, subgraph: str, depth: int = 0) -> dict[int, int]:
         """Return where in the list of values an input's is, by its number."""
-        if subgraph not in self._places:
+        if subgraph not in self._places and depth <= MAX_DEPTH:
             self._places[subgraph] = {}  # one that holds itself has none
             ports = self._subgraphs[subgraph].inputs
-            typed = [number for number in range(len(ports)) if self._is_typed(subgraph, number)]
+            numbers = range(len(ports))
+            typed = [number for number in numbers if self._is_typed(subgraph, number, depth)]
             self._places[subgraph] = {number: place for place, number in enumerate(typed)}
-        return self._places[subgraph]
+        return self._places.get(subgraph, {})
 
-    def _is_typed(self, subgraph: str, port: int) -> bool:
+    def _is_typed(self, subgraph: str, port: int, depth: int) -> bool:
         """Whether an input leads to a widget inside, or inside a subgraph there."""
         graph = self._subgraphs[subgraph]
         for link_id in graph.inputs[port].links:
@@ -59,7 +60,9 @@ class HostValues:
             slot = node.inputs[link.target_slot]
             if node.type in self._subgraphs:
                 names = [port.name for port in self._subgraphs[node.type].inputs]
-                if slot.name in names and names.index(slot.name) in self._places_of(node.type):
+                if slot.name in names and names.index(slot.name) in self._places_of(
+                    node.type, depth + 1
+                ):
                     return True
             elif slot.is_widget:
                 return True

@@ -23,6 +23,7 @@ from comfynb.errors import WorkflowError
 from comfynb.workflows.convert.editor import (
     BORDER_IN,
     BYPASSED,
+    MAX_DEPTH,
     MUTED,
     EditorGraph,
     EditorNode,
@@ -35,7 +36,6 @@ from comfynb.workflows.convert.hosts import Held, HostValues
 REROUTES = frozenset({"Reroute", "Reroute (rgthree)"})
 _MAX_NODES = 20_000
 """Subgraphs within subgraphs multiply: a file of a few kB could stand for billions of nodes."""
-_MAX_DEPTH = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,10 @@ def unfold(workflow: EditorWorkflow) -> Scope:
     while waiting:
         scope, depth = waiting.pop()
         count += len(scope.graph.nodes)
-        if count > _MAX_NODES or depth > _MAX_DEPTH:
+        if count > _MAX_NODES or depth > MAX_DEPTH:
             raise WorkflowError(
                 "the workflow's subgraphs lie too deep in one another, or one in itself "
-                f"(more than {_MAX_DEPTH} levels or {_MAX_NODES} nodes). "
+                f"(more than {MAX_DEPTH} levels or {_MAX_NODES} nodes). "
                 "Open it in ComfyUI and unpack a subgraph"
             )
         for node in scope.graph.nodes.values():
