@@ -16,14 +16,13 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from comfynb import loop
 from comfynb.cells import Cell
-from comfynb.errors import ComfynbError, ServerError
+from comfynb.errors import ClosedError, ComfynbError, ServerError
 from comfynb.keyframes import Failure
 from comfynb.lanes import Lane
 from comfynb.log import Store
@@ -107,9 +106,15 @@ class ServerTypes:
         if loop.inside():
             return None
         try:
-            return loop.wait(self.fetch(younger_than=FRESH_SECONDS), timeout=SHOW_SECONDS)
-        except (TimeoutError, CancelledError):  # late; or the lane was closed meanwhile
+            self._lane.hold()  # a workflow outlives its studio
+        except ClosedError:
             return None
+        try:
+            return loop.wait(self.fetch(younger_than=FRESH_SECONDS), timeout=SHOW_SECONDS)
+        except TimeoutError:
+            return None
+        finally:
+            self._lane.let_go()
 
     async def need(self) -> NodeTypes:
         """Return what the server says now; on our loop.

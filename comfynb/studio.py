@@ -122,7 +122,9 @@ class Studio:
         Example:
             studio.check(["a fox"], knobs={"steps": 30}).raise_for_errors()
         """
-        return loop.wait(self._checked(self.plan(scenes, **shared)))
+        plan = self.plan(scenes, **shared)
+        self._check_open()
+        return loop.wait(self._checked(plan))
 
     async def _checked(self, plan: Plan) -> Report:
         if not plan.settled:
@@ -360,9 +362,12 @@ class Studio:
                 loop.wait(run.cancel())
             raise
 
-    def _start(self, plan: Plan, *, force: bool = False, resubmit_lost: bool = True) -> Run:
+    def _check_open(self) -> None:
         if not self._release.alive:
             raise ClosedError("this studio was closed; connect again")
+
+    def _start(self, plan: Plan, *, force: bool = False, resubmit_lost: bool = True) -> Run:
+        self._check_open()
         return Run(
             plan, self._lanes, self._store, self._choose, force=force, resubmit_lost=resubmit_lost
         )

@@ -12,7 +12,7 @@ from support import guarded_graph, scenes, wait_for
 
 import comfynb
 from comfynb.backends import embedded
-from comfynb.errors import KnobValueError, ServerUnreachableError, WorkflowCheckError
+from comfynb.errors import ClosedError, KnobValueError, ServerUnreachableError, WorkflowCheckError
 from comfynb.log import Log
 from comfynb.testing import Fail, FaultProxy
 from comfynb.workflows import Workflow
@@ -57,6 +57,15 @@ def test_a_table_does_not_wait_for_a_server_that_is_away(flow, tmp_path):
     with comfynb.connect(place, workflow=flow, log=tmp_path / "log") as studio:
         assert "steps" in repr(studio.workflow.knobs)
         assert studio.workflow.knobs["steps"].type is None
+
+
+def test_a_closed_studio_asks_nobody(engine, flow, tmp_path):
+    studio = comfynb.connect(engine.url, workflow=flow, log=tmp_path / "log")
+    studio.close()
+    assert "steps" in repr(studio.workflow.knobs)
+    assert studio.workflow.knobs["steps"].type is None
+    with pytest.raises(ClosedError):
+        studio.check(scenes(1))
 
 
 async def test_a_server_that_does_not_tell_its_node_types_is_let_judge(engine, flow, tmp_path):
