@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -100,7 +102,11 @@ class RealComfyUI(Server):
 
 
 def free_port() -> int:
-    """Return a port on which nobody listens just now."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
+    """Return a port that nobody uses, and nobody is given while the server is down.
+
+    Ports that the system hands out begin at 32768 (Linux) or 49152.
+    """
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
+            return probe.getsockname()[1]
