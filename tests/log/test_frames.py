@@ -7,6 +7,16 @@ import pandas as pd
 import pytest
 
 from comfynb.errors import QueryError
+from comfynb.log import Log
+
+
+@pytest.fixture
+def sealed_too(log, make_keyframe):
+    """A log whose other segment is sealed already."""
+    before = Log(log.folder)
+    before.add_result(make_keyframe("elk"))
+    before.close()
+    before.compact()
 
 
 @pytest.fixture
@@ -43,6 +53,7 @@ def test_df_gives_common_knobs_as_typed_columns(filled):
     assert frame["seed"].tolist() == [2**64 - 1, 7]
     assert frame["created_at"][0] == pd.Timestamp("2026-11-22 12:00:01.123456")
     assert frame["seconds"].tolist() == [1.5, 1.5]
+    assert frame["executing_ms"].tolist() == [2.0, 2.0]
     assert frame["knobs"][1]["cfg"] == 7
     assert "workflow" not in frame
 
@@ -99,20 +110,33 @@ REFUSED = {
     "a setting as a function": "select set_config('threads', '1')",
     "a table that is not there": "select * from keyfarmes",
     "no sql": "selec * from keyframes",
+    "copy over a sealed segment": "copy (select 1) to '{sealed}' (format parquet)",
+    "a stray parquet": "select * from read_parquet('{dir}/stray.parquet')",
+    "every parquet": "select * from read_parquet('{dir}/**/*.parquet')",
+    "a database": "attach '{sealed}' as other",
+    "update": "update results set status = 'done'",
+    "delete": "delete from log_rows",
+    "use": "use other",
+    "checkpoint": "checkpoint",
+    "detach": "detach memory",
+    "an environment variable": "select getenv('HOME')",
 }
 
 
 @pytest.mark.parametrize("query", REFUSED.values(), ids=REFUSED)
-def test_sql_refuses(filled, tmp_path, query):
+def test_sql_refuses(sealed_too, filled, tmp_path, query):
     frame_of_the_caller = pd.DataFrame({"a": [1]})
     secret = tmp_path / "secret.csv"
     secret.write_text('{"a": 1}\n')
     (tmp_path / "other.jsonl").write_text('{"id": "x"}\n')
-    (segment,) = (filled.folder / "seg").iterdir()
-    before = segment.read_bytes(), sorted(tmp_path.iterdir())
+    sealed, segment = sorted((filled.folder / "seg").iterdir())
+    (tmp_path / "stray.parquet").write_bytes(sealed.read_bytes())
+    before = segment.read_bytes(), sealed.read_bytes(), sorted(tmp_path.iterdir())
     with pytest.raises(QueryError, match="one SELECT over the views keyframes, latest, runs"):
-        filled.sql(query.format(dir=tmp_path, segment=segment, secret=secret))
-    assert (segment.read_bytes(), sorted(tmp_path.iterdir())) == before
+        filled.sql(query.format(dir=tmp_path, segment=segment, sealed=sealed, secret=secret))
+    after = segment.read_bytes(), sealed.read_bytes(), sorted(tmp_path.iterdir())
+    assert after == before
+    assert len(filled.df()) == 3
     assert len(frame_of_the_caller) == 1
 
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from comfynb.errors import LogWriteError
+from comfynb.errors import LogError, LogWriteError, QueryError
 from comfynb.keyframes import Failure, Timings
 from comfynb.log import CellRecord, Log, RunRecord
-from comfynb.scenes import Scene
+from comfynb.scenes import Scene, Storyboard
 
 
 def reopened(log):
@@ -116,6 +116,34 @@ def test_keyframes_can_be_narrowed(log, make_keyframe):
     assert [k.scene.id for k in log.keyframes(run="a")] == ["fox", "owl"]
     assert [k.run for k in log.keyframes(scene="owl", status="cancelled")] == ["b"]
     assert log.keyframes(scene="fox' or 'x' = 'x") == []
+
+
+def test_keyframes_can_be_narrowed_by_a_condition(log, make_keyframe):
+    for i in range(4):
+        log.add_result(make_keyframe("fox", seconds=i, seed=i, knobs={"cfg": i}))
+    chosen = log.keyframes(scene="fox", where="cfg >= $low or seed = 0", params={"low": 2})
+    assert [k.seed for k in chosen] == [0, 2, 3]
+    assert [k.seed for k in log.keyframes(where="take = 1 -- a comment")] == [0, 1, 2, 3]
+    assert log.keyframes(where="scene = 'owl' or 1 = 2") == []
+    for strange in ("cgf > 1", "true; drop view results", "true) union select 1 --", "exists("):
+        with pytest.raises(QueryError):
+            log.keyframes(where=strange)
+
+
+def test_every_take_of_a_scene_is_listed(log, make_keyframe):
+    for seconds in (2, 1):
+        log.add_result(make_keyframe("fox", seconds=seconds))
+    log.add_result(make_keyframe("owl", seconds=3))
+    log.add_result(make_keyframe("fox", seconds=4, seed=8))
+    assert [(k.seed, k.take) for k in log.takes("fox")] == [(7, 1), (7, 2), (8, 1)]
+
+
+def test_the_storyboard_of_a_run_comes_back(log):
+    storyboard = Storyboard.of(["a fox", "an owl"], style="watercolor")
+    log.add_run(RunRecord(id="run-1", storyboard=storyboard.to_dict(), cells=()))
+    assert log.storyboard("run-1") == storyboard
+    with pytest.raises(LogError, match=r"no run 'run-2'; log.runs\(\) lists"):
+        log.storyboard("run-2")
 
 
 def test_takes_are_numbered_by_place_and_time(log, make_keyframe):

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import resource
+import stat
 import subprocess
 import sys
 import threading
@@ -109,6 +110,46 @@ def test_a_disk_that_is_full_for_all_is_an_error_and_loses_nothing(tmp_path, mak
         log.close()
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize("failure", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_without_hard_links_pictures_are_kept_all_the_same(
+    log, make_keyframe, png, monkeypatch, failure
+):
+    def no_links(*_, **__):
+        raise OSError(failure, os.strerror(failure))
+
+    monkeypatch.setattr(os, "link", no_links)
+    data = png()
+    kept = log.add_result(make_keyframe("fox", [data]), [data])
+    assert kept.read() == data
+    assert [p.name for p in (log.folder / "blobs").rglob("*") if p.is_file()] == [kept.path.name]
+
+
+def test_a_picture_that_cannot_be_made_durable_is_an_error_and_is_not_found(
+    log, make_keyframe, png, monkeypatch
+):
+    fill(log, make_keyframe, "fox")
+    data, sync = png(), os.fsync
+
+    def fail(descriptor):
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        sync(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        with pytest.raises(LogWriteError, match="the picture of owl"):
+            log.add_result(make_keyframe("owl", [data]), [data])
+    assert not [path for path in (log.folder / "blobs").rglob("*") if path.is_file()]
+    assert log.add_result(make_keyframe("owl", [data]), [data]).read() == data
+
+
+def test_a_damaged_file_in_the_place_of_a_picture_is_replaced(log, make_keyframe, png):
+    data = png()
+    kept = log.add_result(make_keyframe("fox", [data]), [data])
+    kept.path.write_bytes(bytes(len(data)))  # as long as it should be, after a power cut
+    assert log.add_result(make_keyframe("fox", [data]), [data]).read() == data
 
 
 def test_a_failed_sync_abandons_the_file_and_writes_the_row_again(
