@@ -1,10 +1,12 @@
 """One pass over cells: a handle to observe, pause, cancel and await. It starts, ends, stays ended.
 
 What is in the log already comes at once (`cached`). The rest stands in a queue of the run's own,
-from which its lane takes a cell whenever a slot is free. Each is made, checked, made durable,
+from which a lane takes a cell whenever it has a free slot. Each is made, checked, made durable,
 and only then given to whoever watches; a cell that fails is a value like any other.
 
-Everything below the public part happens on comfynb's own loop.
+Here stand the queue and the end of each cell. How one is made or adopted is in attempts.py, which
+servers take part in fleet.py and vetting.py, how a run is watched in watching.py, and how a cell
+goes from one status to the next in lifecycle.py. All but the public part happens on our own loop.
 """
 
 from __future__ import annotations
@@ -14,26 +16,15 @@ import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Generator,
-    Iterable,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from comfynb import failures, lanes, loop, stores
 from comfynb.attempts import Attempts
 from comfynb.backends.base import Line
 from comfynb.cells import Cell
-from comfynb.errors import ComfynbError, LogWriteError, ServerGoneError, WorkflowCheckError
+from comfynb.errors import ComfynbError, LogWriteError, ServerGoneError
 from comfynb.fleet import Fleet
 from comfynb.keyframes import ENDED, Failure, Keyframe, Status
 from comfynb.lanes import Lane, Work
@@ -41,8 +32,10 @@ from comfynb.log import RunRecord, Store, SubmittedRecord
 from comfynb.making import making
 from comfynb.plan import Plan
 from comfynb.results import Results, shared
-from comfynb.server_types import ServerTypes, invalid, place
-from comfynb.states import Changes, Snapshot, States
+from comfynb.server_types import invalid, place
+from comfynb.states import States
+from comfynb.vetting import Vetting
+from comfynb.watching import Watched
 from comfynb.workflows import Report
 
 logger = logging.getLogger(__name__)
@@ -53,7 +46,7 @@ CANCEL_GRACE = 2.0
 Choose = Callable[[Sequence[Lane], Plan], Awaitable[Plan]]
 
 
-class Run:
+class Run(Watched):
     """One pass over cells.
 
     Awaiting it waits for the end and returns the keyframes in the order of the storyboard;
@@ -86,16 +79,15 @@ class Run:
             force: Make cells although the log has them, or a dead session has sent them.
             resubmit_lost: Send anew what a dead session sent and its server forgot.
         """
+        super().__init__(States(plan.cells))
         self.id = str(uuid.uuid4())
         self.plan = plan
-        self.error: ComfynbError | None = None
-        self._fleet = Fleet(servers, self._inspect)
+        self._fleet = Fleet(servers, self._look_over)
+        self._vetting = Vetting(store)
         self._store, self._choose = store, choose
         self._force, self._resubmit_lost = force, resubmit_lost
-        self._states = States(plan.cells)
         self._results = Results(self.id, store, self._fleet.label)
         self._attempts = Attempts(self._results, store, self._states)
-        self._reports: dict[Lane, Report] = {}
         self._todo: deque[Cell] = deque()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._joins: dict[int, asyncio.Task[None]] = {}
@@ -112,17 +104,7 @@ class Run:
             raise
         self._work_task = loop.start(self._work())
 
-    # -- public: observing
-
-    @property
-    def state(self) -> Snapshot:
-        """Every cell at this moment."""
-        return self._states.snapshot()
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing will change any more."""
-        return self._states.ended
+    # -- public: observing (see `Watched`)
 
     @property
     def seconds(self) -> float:
@@ -143,55 +125,6 @@ class Run:
     def lines(self) -> Mapping[str, Line]:
         """How the line to each server stands, by its name."""
         return self._fleet.lines
-
-    def subscribe(self, since: int = 0) -> AsyncGenerator[Changes, None]:
-        """Yield what changes, from any loop, until the end; see `States.subscribe`."""
-        return self._states.subscribe(since)
-
-    async def keyframes(self) -> AsyncGenerator[Keyframe, None]:
-        """Yield each keyframe as soon as it is durable, in order of completion.
-
-        Raises:
-            ComfynbError: What stopped the run before its cells could be tried.
-        """
-        async for keyframe in self._states.finished():
-            yield keyframe
-        if self.error is not None:
-            raise self.error
-
-    def __aiter__(self) -> AsyncIterator[Keyframe]:
-        """Observe; leaving does not cancel."""
-        return self.keyframes()
-
-    def __await__(self) -> Generator[Any, None, list[Keyframe]]:
-        """Wait for the end; cancelled meanwhile, cancel the run."""
-        return self._wait_or_cancel().__await__()
-
-    async def _wait_or_cancel(self) -> list[Keyframe]:
-        try:
-            await self._states.until_ended()
-        except asyncio.CancelledError:
-            await self.cancel()
-            raise
-        return self.result()
-
-    def wait(self) -> list[Keyframe]:
-        """Block until the end; interrupted, the run goes on.
-
-        Returns:
-            The keyframes in the order of the storyboard.
-
-        Raises:
-            ComfynbError: What stopped the run before its cells could be tried.
-        """
-        self._states.block_until_ended()
-        return self.result()
-
-    def result(self) -> list[Keyframe]:
-        """Return the keyframes so far, in the order of the storyboard; see `wait`."""
-        if self.error is not None:
-            raise self.error
-        return self._states.keyframes()
 
     def __repr__(self) -> str:
         state = self.state
@@ -253,8 +186,7 @@ class Run:
             await self._from_log()
             if self._todo:
                 await self._fleet.open()
-                report = self._compare()
-                report.raise_for_shared()
+                report = self._vetting.choose(self._fleet)
                 await loop.in_worker(self._results.keep_inputs, self.plan)
                 await loop.in_worker(self._store.add_run, self._record())
                 await self._refuse(report)
@@ -295,27 +227,8 @@ class Run:
             else:
                 self._todo.append(cell)
 
-    async def _inspect(self, lane: Lane) -> None:
-        """Ask a server whether it has what the cells need; see `Fleet`.
-
-        Raises:
-            WorkflowCheckError: It came late, and lacks what those before it have.
-        """
-        types = ServerTypes(lane, self._store)
-        report = await types.check(list(self._todo), of=len(self.plan.cells))
-        self._reports[lane] = report
-        if self._feeding and report.errors:
-            raise WorkflowCheckError(report)
-
-    def _compare(self) -> Report:
-        """Keep the servers that can make most of the cells; return what these refuse."""
-        report = min(
-            (self._reports[lane] for lane in self._fleet.live), key=lambda r: len(r.errors)
-        )
-        for lane in list(self._fleet.live):
-            if len(self._reports[lane].errors) > len(report.errors):
-                self._fleet.drop(lane, WorkflowCheckError(self._reports[lane]))
-        return report
+    async def _look_over(self, lane: Lane) -> None:
+        await self._vetting.look(lane, list(self._todo), of=len(self.plan.cells))
 
     def _record(self) -> RunRecord:
         version = ", ".join(filter(None, self._fleet.versions.values()))

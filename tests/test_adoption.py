@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import signal
 import uuid
 
 import pytest
@@ -26,10 +24,11 @@ studio = comfynb.connect(url, workflow=flow, log=log)
 scenes = scenes({COUNT}, **{{"Guard.seconds": {SECONDS}}})
 """
 VICTIM = """
-import asyncio
+import asyncio, os, signal
 async def main():
     async for keyframe in studio.run(scenes):
         print(keyframe.id, flush=True)
+        os.kill(os.getpid(), signal.SIGSTOP)
 asyncio.run(main())
 """
 ADOPTER = """
@@ -50,8 +49,6 @@ def kill(flow, tmp_path):
         """Kill it; so many of its prompts come to their end while it is stopped."""
         child = script(CONNECT + VICTIM, url or engine.url, file, tmp_path / "log")
         child.stdout.readline()
-        wait_for(lambda: len(engine.prompts()) == 2)
-        os.kill(child.pid, signal.SIGSTOP)
         wait_for(lambda: len(engine.prompts()) <= 2 - unfetched)
         child.kill()
         child.communicate()

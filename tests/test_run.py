@@ -138,3 +138,32 @@ async def test_access_that_is_withdrawn_on_the_way_is_a_failed_keyframe(engine, 
     (failed,) = [k for k in keyframes if not k.ok]
     assert failed.error.kind == "access_denied"
     assert "401" in failed.error.message
+
+
+async def test_a_cell_that_its_server_lost_is_not_sent_again_where_that_costs_money(
+    engine, flow, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("comfynb.backends.comfyui.ComfyUIBackend.billed", True)
+    with studio_on(engine.url, workflow=flow, log=tmp_path / "log", silence=0.1) as studio:
+        run = studio.run(scenes(2, **{"Guard.seconds": 0.4}))
+        await until(lambda: len(engine.prompts()) == 2)
+        engine.post("/queue", {"clear": True})
+        assert [k.status for k in await run] == ["done", "lost"]
+
+
+async def test_a_paused_run_outlives_the_absence_of_its_server(engine, flow, tmp_path):
+    with (
+        FaultProxy(engine.url) as proxy,
+        studio_on(proxy.url, workflow=flow, log=tmp_path / "log", reconnect_for=0.2) as studio,
+    ):
+        run = studio.run(scenes(4, **{"Guard.seconds": 0.1}))
+        await until(lambda: run.state.made >= 1)
+        run.pause()
+        await until(
+            lambda: not {"submitted", "running"} & {cell.status for cell in run.state.cells}
+        )
+        proxy.down()
+        await until(lambda: run.line == "gone")
+        proxy.up()
+        run.resume()
+        assert [k.status for k in await run] == ["done"] * 4

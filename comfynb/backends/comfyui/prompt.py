@@ -416,6 +416,8 @@ class Prompt:
                     "they travel over the socket only and are lost when it breaks: put SaveImage "
                     "or PreviewImage in its place, then retry"
                 )
+                if self.adopted:  # they went to the session that died
+                    return "lost", Failure("lost", text, hint=hint)
         return "failed", Failure("no_output", text, hint=hint)
 
     # -- small things
