@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from comfynb import failures, loop
 from comfynb.backends.base import Event, Preview, Progress, Released, Started, Warned
 from comfynb.cells import Cell
-from comfynb.errors import BackendError, ServerGoneError, WorkerDeadError
+from comfynb.errors import BackendError, ClosedError, ServerGoneError, WorkerDeadError
 from comfynb.keyframes import Keyframe
 from comfynb.lanes import Lane, Slot
 from comfynb.log import Store, SubmittedRecord
@@ -141,7 +141,7 @@ class Attempts:
             for lane in sorted(lanes, key=lambda lane: lane.label != record.server):
                 try:
                     keyframe = await self._adopt_from(lane, cell, record)
-                except BackendError as exc:
+                except (BackendError, ClosedError) as exc:
                     logger.warning("%s could not be asked: %s", lane.label, exc)
                     continue
                 if keyframe is not None:
@@ -158,7 +158,8 @@ class Attempts:
             return results.unmade(cell, "unknown", failure)
         self._lost[cell.index] += 1
         server = sent[-1].server
-        if resubmit_lost and all(self._may_try(cell, lane) for lane in lanes):
+        sent_to = [lane for lane in lanes if lane.label == server]
+        if resubmit_lost and all(self._may_try(cell, lane) for lane in sent_to):
             self._states.change(cell.index, status="queued", preview=None, step=None)
             return None
         results, failure = replace(self._results, server=server), failures.lost_before(server)
@@ -166,12 +167,16 @@ class Attempts:
 
     async def _adopt_from(self, lane: Lane, cell: Cell, record: SubmittedRecord) -> Keyframe | None:
         """Finish a prompt on one server; None: it does not know it, or not any more."""
-        info = await lane.open()
-        ear = _Ear(cell, self._states)
-        with self._on(lane, cell, record.prompt_id):
-            outcome = await lane.backend.adopt(
-                record.prompt_id, cell.graph, ear, sent_at=record.created_at
-            )
+        lane.hold()  # it may be another studio's
+        try:
+            info = await lane.open()
+            ear = _Ear(cell, self._states)
+            with self._on(lane, cell, record.prompt_id):
+                outcome = await lane.backend.adopt(
+                    record.prompt_id, cell.graph, ear, sent_at=record.created_at
+                )
+        finally:
+            lane.let_go()
         if outcome is None or outcome.status == "lost":
             return None
         if cell.index in self.unwanted and outcome.status == "cancelled":

@@ -54,7 +54,7 @@ def lost_before(server: str) -> Failure:
     """Return the reason of a cell whose prompt a dead session sent, and its server forgot."""
     return Failure(
         "lost",
-        f"it was sent to {server} by a session that died, and {server} does not know it any more",
+        f"it was sent to {server} earlier, and {server} does not know it any more",
         hint="the server was restarted, or somebody cleared its queue; retry makes it again",
     )
 
@@ -63,7 +63,7 @@ def unknown(server: str) -> Failure:
     """Return the reason of a cell whose prompt is on a server that cannot be asked."""
     return Failure(
         "unknown",
-        f"it was sent to {server} by a session that died, and {server} is not connected now",
+        f"it was sent to {server} earlier, and {server} is not connected now",
         hint=f"connect to {server} and resume, which fetches its picture; "
         "or make it anew with force=True",
     )

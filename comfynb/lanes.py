@@ -183,6 +183,12 @@ def lane(key: Hashable, make: Callable[[], Backend]) -> Lane:
         return found
 
 
+def connected() -> list[Lane]:
+    """Return the lanes of this process whose servers are connected, whoever holds them."""
+    with _lock:
+        return [lane for lane in _lanes.values() if lane.backend.line == "connected"]
+
+
 def hold_all(lanes: Sequence[Lane]) -> None:
     """Hold some lanes, or none of them.
 

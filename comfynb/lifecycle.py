@@ -62,6 +62,7 @@ STEPS: tuple[Step, ...] = (
     Step("running", "failed", "a node failed, or a picture is bad, or the server is gone"),
     Step("running", "cancelled", "the user, or somebody who interrupted it"),
     Step("running", "lost", "the server was restarted, and there is no attempt left"),
+    Step("running", "unknown", "its server went away while a dead session's prompt was followed"),
     Step("running", "queued", "the server was restarted, or is gone while another lives"),
 )
 """All of them; the table in this module's docstring is made from it."""

@@ -267,7 +267,8 @@ class Run(Watched):
     def _adopt(self, orphans: Mapping[str, Sequence[SubmittedRecord]]) -> None:
         """Follow them; they are on their servers already and need no slot."""
         share = making(self._store)
-        live = tuple(self._fleet.live)
+        live = self._fleet.live
+        others = [lane for lane in lanes.connected() if lane not in live]
         for cell in [cell for cell in self._todo if cell.key in orphans]:
             if share.in_flight(cell.key) is None:  # else `take` joins who does
                 self._todo.remove(cell)
@@ -276,7 +277,7 @@ class Run(Watched):
                     self._attempts.adopt,
                     cell,
                     orphans[cell.key],
-                    live,
+                    [*live, *others],
                     resubmit_lost=self._resubmit_lost,
                 )
                 doing = self._do(cell, adopt, None)

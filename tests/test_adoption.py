@@ -143,11 +143,13 @@ async def test_what_is_on_a_server_that_is_not_connected_is_unknown_until_it_is(
             assert keyframe.server == there
             assert f"connect to {there}" in keyframe.error.hint
         assert engine.ended() - before == set(sent(studio)) - set(dead)
-    with connect(own_engine.url) as studio:
-        made = await studio.run(SCENES)
+        with connect(own_engine.url) as other:
+            assert (await other.run(scenes(1)))[0].ok  # connects
+            made = await studio.run(SCENES)  # asks every server that is connected
         assert all(k.ok for k in made)
         assert {result_id(prompt_id) for prompt_id in dead} < {k.id for k in made}
-        assert own_engine.ended() == set(dead)
+        assert {k.server for k in made if k.id in map(result_id, left)} == {there}
+        assert len(own_engine.ended()) == len(dead) + 1
 
 
 @pytest.mark.long
