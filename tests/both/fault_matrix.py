@@ -142,7 +142,21 @@ ROWS = (
     _row("kernel killed (-9) and back", story="a killed kernel", seconds=30.0, seconds_each=0.3),
     _row("prompt cached by the server", story="a cached prompt", cells=3, pictures=3, posts=(3, 3)),
     _row("a blocked branch, which is not the end", story="a blocked branch"),
-    _row("1 of 20 graphs invalid", story="an invalid graph", cells=20, pictures=19, posts=(19, 20)),
+    _row(
+        "1 of 20 graphs invalid, seen before it is sent",
+        story="an invalid graph",
+        cells=20,
+        pictures=19,
+        posts=(19, 19),
+    ),
+    _row(
+        "1 of 20 graphs invalid, which only the server sees",
+        Fail("GET /object_info", status=404, accepted=False, **EVER),
+        story="an invalid graph",
+        cells=20,
+        pictures=19,
+        posts=(20, 20),
+    ),
 )
 
 

@@ -149,12 +149,15 @@ async def test_a_blocked_branch_costs_no_other_picture(stage):
 
 @cells("an invalid graph")
 async def test_an_invalid_graph_fails_alone_and_says_why(stage):
-    scenes = plain.scenes(stage.row.cells)
-    scenes[7]["knobs"] = {"Guard.seconds": 601.0}
-    given = await deliver(stage, plain.picture(), scenes)
+    graph, scenes = plain.picture(), plain.scenes(stage.row.cells)
+    scaled = {"upscale_method": "nearest-exact", "width": 32, "height": 32, "crop": "disabled"}
+    graph["scale"] = plain.node("ImageScale", image=["guard", 0], **scaled)
+    graph["save"]["inputs"]["images"] = ["scale", 0]
+    scenes[7]["knobs"] = {"ImageScale.width": 100_000}
+    given = await deliver(stage, graph, scenes)
     (failed,) = [k for k in given if k.status == "failed"]
     assert failed.scene.seed == scenes[7]["seed"]
-    assert "seconds" in str(failed.error)
+    assert "width" in str(failed.error)
 
 
 @cells("a cached prompt")
