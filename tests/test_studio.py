@@ -226,7 +226,7 @@ async def main():
     log = comfynb.Log(folder, read_only=True)
     print(json.dumps({
         "given": [k.status for k in given],
-        "safe": [k.id for k in given if k.ok] == safe,
+        "safe": sorted(k.id for k in given if k.ok) == sorted(safe),
         "kinds": sorted({k.error.kind for k in failed}),
         "message": str(failed[0].error),
         "failed": len(failed),
