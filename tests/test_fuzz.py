@@ -30,7 +30,7 @@ from comfynb.media import UNKNOWN, look_at
 from comfynb.pictures import BadPictureError
 from comfynb.workflows import NodeTypes
 
-FEW = pytest.mark.parametrize("examples", [80, pytest.param(8000, marks=pytest.mark.long)])
+FEW = pytest.mark.parametrize("examples", [80, pytest.param(1500, marks=pytest.mark.long)])
 SHOWN = {"image", "video", "audio"}
 
 GRAPH = {
