@@ -8,6 +8,7 @@ classes to be understood, so it is kept as it is until they are known (`Source.g
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Mapping
@@ -87,7 +88,7 @@ def read_source(source: Any) -> Source:
     if isinstance(source, Keyframe):
         return _of_keyframe(source)
     if isinstance(source, Mapping):
-        return _of_data("workflow", "", source)
+        return _of_data("workflow", "", _copied(source))
     if isinstance(source, bytes | bytearray | memoryview):
         return _of_bytes("workflow", "", bytes(source))
     if source in LIBRARY:
@@ -108,6 +109,16 @@ def read_source(source: Any) -> Source:
             f"library{hint} The library has {' and '.join(map(repr, LIBRARY))}"
         )
     return _of_bytes(path.stem, f"{path}: ", _read(path))
+
+
+def _copied(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a copy of what may be converted only later; a graph is copied when it is checked."""
+    if not is_editor_format(data):
+        return data
+    try:
+        return copy.deepcopy(data)
+    except RecursionError:
+        raise WorkflowError("the workflow is nested too deeply. Save it again in ComfyUI") from None
 
 
 def _read(path: Path) -> bytes:

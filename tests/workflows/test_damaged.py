@@ -2,7 +2,8 @@
 
 import json
 
-from hypothesis import given, settings
+from hostile import effort
+from hypothesis import given
 from hypothesis import strategies as st
 
 from comfynb.errors import WorkflowError
@@ -70,7 +71,7 @@ def wounds(where):
     return st.lists(st.tuples(st.sampled_from(where), JSON | st.just("gone")), max_size=4)
 
 
-@settings(max_examples=100, deadline=None)
+@effort(100)
 @given(wounds(SAVED), wounds(INFO))
 def test_damaged_files_and_servers_give_a_sound_graph_or_say_why(file_wounds, info_wounds):
     node_types = NodeTypes.of(damaged(RECORDED, info_wounds))

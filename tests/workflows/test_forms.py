@@ -102,6 +102,13 @@ def test_the_editors_format_waits_for_a_servers_node_classes(source, form):
     assert workflow.graph["3"]["inputs"]["steps"] == 20
 
 
+def test_a_dict_that_waits_is_copied():
+    saved = sd15().saved()
+    source = read_source(saved)
+    saved["nodes"].clear()
+    assert Workflow.of(source, types()).knobs["steps"].value == 20
+
+
 def test_a_picture_is_found_by_its_bytes_and_named_by_its_file(tmp_path):
     path = tmp_path / "ComfyUI_00001_.jpg"  # a PNG by mistake
     path.write_bytes(png(BOTH))
