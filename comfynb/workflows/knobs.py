@@ -24,7 +24,8 @@ from comfynb.values import (
     short,
 )
 from comfynb.workflows.node_types import InputType, NodeTypes
-from comfynb.workflows.roles import Place, title_of
+from comfynb.workflows.roles import title_of
+from comfynb.workflows.upstream import Place
 
 _WHOLE = frozenset(
     {"seed", "noise_seed", "steps", "width", "height", "length", "batch_size", "start_at_step",

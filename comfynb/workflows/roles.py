@@ -29,14 +29,19 @@ nearest to an output that takes both a prompt and a seed stands for it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from comfynb.workflows.graph import is_link, leaf_nodes, links
-
-Graph = Mapping[str, Any]
-Kind = type | tuple[type, ...]
-
-NUMBER: Kind = (int, float)
+from comfynb.workflows.upstream import (
+    NUMBER,
+    Graph,
+    Kind,
+    Place,
+    nearest_place,
+    source_of,
+    value_place,
+    walk,
+)
 
 KNOBS = (
     "positive", "negative", "seed", "steps", "cfg", "guidance", "sampler", "scheduler", "denoise",
@@ -63,8 +68,6 @@ _TEXTS = (
     ("prompt",), ("user_prompt",), ("tags",),
 )  # fmt: skip
 """Inputs of text encoders; SDXL's, SD3's and Flux's have several that say the same."""
-_TEXT_LINKS = ("text", "prompt", "string", "string_a", "string_b", "value", "replace")
-"""Links of nodes that make a text of texts; the literal ones beside them frame it."""
 
 _STARTS = {"positive": ("positive", "conditioning", "cond1", "text_embeds"),
            "negative": ("negative",)}  # fmt: skip
@@ -76,16 +79,6 @@ _NOT_CONDITIONING = frozenset(
     {"clip", "clip_vision", "clip_vision_output", "control_net", "image", "latent", "mask", "model",
      "pixels", "samples", "style_model", "vae"}
 )  # fmt: skip
-
-_HOPS = 30
-"""How far a value is followed; graphs are free of circles, this bounds only the work."""
-
-
-class Place(NamedTuple):
-    """Where a knob's value is: one input, or several of one node that hold the same."""
-
-    node: str
-    inputs: tuple[str, ...]
 
 
 def title_of(node: Mapping[str, Any]) -> str:
@@ -144,7 +137,7 @@ def _by_links(graph: Graph) -> dict[str, Place]:
 def _of_sampler(graph: Graph, sampler: str) -> dict[str, Place | None]:
     found: dict[str, Place | None] = {}
     for name, (inputs, through, kind) in _OF_SAMPLER.items():
-        found[name] = _value(graph, sampler, inputs, kind) or _upstream(
+        found[name] = value_place(graph, sampler, inputs, kind) or nearest_place(
             graph, sampler, inputs, through, kind
         )
     encoder, found["positive"] = _text(graph, sampler, "positive")
@@ -154,18 +147,18 @@ def _of_sampler(graph: Graph, sampler: str) -> dict[str, Place | None]:
         (
             place
             for node_id in _conditionings(graph, sampler, "positive")
-            if (place := _value(graph, node_id, ("guidance",), NUMBER))
+            if (place := value_place(graph, node_id, ("guidance",), NUMBER))
         ),
         None,
     )
     for name in ("width", "height", "length", "batch_size"):
-        found[name] = _upstream(graph, sampler, (name,), _LATENT_LINKS, NUMBER)
-    found["aspect_ratio"] = _upstream(graph, sampler, ("aspect_ratio",), _SIZE_LINKS, str)
-    found["megapixels"] = _upstream(graph, sampler, ("megapixels",), _SIZE_LINKS, NUMBER)
-    found["image"] = _upstream(graph, sampler, ("image",), _LATENT_LINKS, str)
+        found[name] = nearest_place(graph, sampler, (name,), _LATENT_LINKS, NUMBER)
+    found["aspect_ratio"] = nearest_place(graph, sampler, ("aspect_ratio",), _SIZE_LINKS, str)
+    found["megapixels"] = nearest_place(graph, sampler, ("megapixels",), _SIZE_LINKS, NUMBER)
+    found["image"] = nearest_place(graph, sampler, ("image",), _LATENT_LINKS, str)
     model = ("model", "guider")
-    found["shift"] = _upstream(graph, sampler, ("shift",), model, NUMBER)
-    found["checkpoint"] = _upstream(graph, sampler, ("ckpt_name", "unet_name"), model, str)
+    found["shift"] = nearest_place(graph, sampler, ("shift",), model, NUMBER)
+    found["checkpoint"] = nearest_place(graph, sampler, ("ckpt_name", "unet_name"), model, str)
     found["vae"] = _vae(graph)
     found.update(_loras(graph, sampler))
     if encoder is not None:
@@ -186,7 +179,7 @@ def _first_sampler(graph: Graph) -> str | None:
         first = [
             node_id
             for node_id in samplers
-            if samplers.isdisjoint(_walk(graph, node_id, _LATENT_LINKS))
+            if samplers.isdisjoint(walk(graph, node_id, _LATENT_LINKS))
         ]
         if first:
             return min(first, key=_natural)
@@ -214,11 +207,11 @@ def _of_maker(graph: Graph) -> dict[str, Place | None]:
             if "seed" not in own or not {"prompt", "text"} & own.keys():
                 continue
             found = {
-                name: _value(graph, node_id, (name,), NUMBER)
+                name: value_place(graph, node_id, (name,), NUMBER)
                 for name in ("seed", "steps", "guidance", "width", "height")
             }
             found["positive"] = _text_in(graph, node_id, "positive")
-            found["negative"] = _value(graph, node_id, ("negative_prompt",), str)
+            found["negative"] = value_place(graph, node_id, ("negative_prompt",), str)
             return found
         sources = (source for node_id in level for _, source, _ in sorted(links(graph[node_id])))
         level = [source for source in dict.fromkeys(sources) if source not in seen]
@@ -230,7 +223,7 @@ def _loras(graph: Graph, sampler: str) -> dict[str, Place]:
     """Return the LoRAs that the model passes, in the order in which they are applied."""
     passed = [
         node_id
-        for node_id in _walk(graph, sampler, ("model", "guider"))
+        for node_id in walk(graph, sampler, ("model", "guider"))
         if isinstance(graph[node_id]["inputs"].get("lora_name"), str)
     ]
     found = {}
@@ -238,7 +231,7 @@ def _loras(graph: Graph, sampler: str) -> dict[str, Place]:
         name = "lora" if number == 1 else f"lora_{number}"
         found[name] = Place(node_id, ("lora_name",))
         own = graph[node_id]["inputs"]
-        strength = _value(graph, node_id, ("strength_model", "strength"), NUMBER)
+        strength = value_place(graph, node_id, ("strength_model", "strength"), NUMBER)
         if strength is not None:
             both = strength.inputs == ("strength_model",) and (
                 own["strength_model"] == own.get("strength_clip")
@@ -251,7 +244,7 @@ def _loras(graph: Graph, sampler: str) -> dict[str, Place]:
 
 def _clips(graph: Graph, encoder: str) -> dict[str, Place]:
     """Return the text encoders that are loaded by themselves, for a node that encodes text."""
-    for node_id in _walk(graph, encoder, ("clip",)):
+    for node_id in walk(graph, encoder, ("clip",)):
         own = graph[node_id]["inputs"]
         names = sorted(
             name
@@ -269,7 +262,7 @@ def _clips(graph: Graph, encoder: str) -> dict[str, Place]:
 def _vae(graph: Graph) -> Place | None:
     """Return the VAE that is loaded by itself, if there is one only."""
     loaders = {
-        _source(graph, value)[0]
+        source_of(graph, value)[0]
         for node in graph.values()
         for name, value in node["inputs"].items()
         if name == "vae" and is_link(value)
@@ -294,9 +287,9 @@ def _conditionings(graph: Graph, sampler: str, role: str) -> Iterator[str]:
     """Yield the nodes that a sampler's conditioning is made of, nearest first."""
     inputs = graph[sampler]["inputs"]
     if is_link(inputs.get("guider")):
-        inputs = graph[_source(graph, inputs["guider"])[0]]["inputs"]
+        inputs = graph[source_of(graph, inputs["guider"])[0]]["inputs"]
     start = next((inputs[name] for name in _STARTS[role] if is_link(inputs.get(name))), None)
-    level = [_source(graph, start)[0]] if start else []
+    level = [source_of(graph, start)[0]] if start else []
     seen: set[str] = set()
     while level:
         yield from level
@@ -310,7 +303,7 @@ def _parts(graph: Graph, node_id: str, role: str) -> Iterator[str]:
     node = graph[node_id]
     if node["class_type"] == "ConditioningZeroOut":
         return
-    found = {name: _source(graph, [source, out])[0] for name, source, out in links(node)}
+    found = {name: source_of(graph, [source, out])[0] for name, source, out in links(node)}
     if "positive" in found and "negative" in found:  # as ControlNetApplyAdvanced: two in, two out
         yield found[role]
         return
@@ -328,98 +321,10 @@ def _text_in(graph: Graph, node_id: str, role: str) -> Place | None:
         held = tuple(name for name in group if isinstance(own.get(name), str))
         if held:
             return Place(node_id, held)
-        linked = _value(graph, node_id, group, str)
+        linked = value_place(graph, node_id, group, str)
         if linked is not None:
             return linked
     return None
-
-
-# -- values and links
-
-
-def _value(graph: Graph, node_id: str, inputs: tuple[str, ...], kind: Kind) -> Place | None:
-    """Return where the first of a node's inputs has its value, which another node may hold."""
-    own = graph[node_id]["inputs"]
-    for name in inputs:
-        if _is_a(own.get(name), kind):
-            return Place(node_id, (name,))
-        if is_link(own.get(name)):
-            place = _held(graph, own[name], name, kind, _HOPS)
-            if place is not None:
-                return place
-    return None
-
-
-def _held(graph: Graph, link: list[Any], name: str, kind: Kind, hops: int) -> Place | None:
-    """Return where the value is that comes over a link: in a primitive, mostly."""
-    source, _ = _source(graph, link)
-    held = graph[source]["inputs"]
-    if hops == 0:
-        return None
-    if kind is str:  # first what is linked: it is the text, and what stands beside it its frame
-        for key in _TEXT_LINKS:
-            if is_link(held.get(key)):
-                place = _held(graph, held[key], key, kind, hops - 1)
-                if place is not None:
-                    return place
-    values = [key for key, value in held.items() if _is_a(value, kind)]
-    chosen = _chosen(graph, graph[source])
-    for key in (chosen, name, "value", *(_TEXT_LINKS if kind is str else ())):
-        if key in values:
-            return Place(source, (key,))
-    if len(values) == 1 and not any(is_link(value) for value in held.values()):
-        return Place(source, (values[0],))
-    return None
-
-
-def _source(graph: Graph, link: list[Any]) -> tuple[str, int]:
-    """Return where a link comes from, behind nodes that only pass on what they get."""
-    for _ in range(_HOPS):
-        node = graph[link[0]]
-        passed = node["inputs"].get(_chosen(graph, node))
-        if node["class_type"] == "Reroute":
-            passed = next((value for value in node["inputs"].values() if is_link(value)), None)
-        if not is_link(passed):
-            break
-        link = passed
-    return link[0], link[1]
-
-
-def _chosen(graph: Graph, node: Mapping[str, Any]) -> str | None:
-    """Return the input that a switch lets through (ComfyUI comfy_extras/nodes_logic.py)."""
-    if node["class_type"] != "ComfySwitchNode":
-        return None
-    switch = node["inputs"].get("switch")
-    if is_link(switch):
-        switch = graph[switch[0]]["inputs"].get("value")
-    return ("on_false", "on_true")[switch] if isinstance(switch, bool) else None
-
-
-def _walk(graph: Graph, start: str, through: tuple[str, ...]) -> Iterator[str]:
-    """Yield the nodes behind these links, nearest first, then by the name of the link."""
-    seen, level = {start}, [start]
-    while level:
-        sources = [
-            _source(graph, [source, slot])[0]
-            for node_id in level
-            for name, source, slot in sorted(links(graph[node_id]))
-            if name in through
-        ]
-        level = [source for source in dict.fromkeys(sources) if source not in seen]
-        seen.update(level)
-        yield from level
-
-
-def _upstream(
-    graph: Graph, start: str, inputs: tuple[str, ...], through: tuple[str, ...], kind: Kind
-) -> Place | None:
-    """Return the nearest place behind these links that has one of the inputs."""
-    places = (_value(graph, node_id, inputs, kind) for node_id in _walk(graph, start, through))
-    return next((place for place in places if place is not None), None)
-
-
-def _is_a(value: Any, kind: Kind) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _natural(node_id: str) -> tuple[bool, int, str]:

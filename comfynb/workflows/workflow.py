@@ -15,8 +15,9 @@ from comfynb.values import nearest, short
 from comfynb.workflows.forms import Source, read_source
 from comfynb.workflows.knobs import Knob, make_knob
 from comfynb.workflows.node_types import NodeTypes
-from comfynb.workflows.roles import Place, find_aliases, find_knobs
+from comfynb.workflows.roles import find_aliases, find_knobs
 from comfynb.workflows.tables import Knobs
+from comfynb.workflows.upstream import Place
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,15 @@ class TestWhatStandsBetween:
         graph["500t"] = node("PrimitiveString", value="a fox")
         assert places(graph)["seed"] == "3.seed"
 
+    def test_texts_that_are_joined_again_and_again_cost_no_more_than_their_nodes(self):
+        graph = graphs.sd15()
+        graph["6"]["inputs"]["text"] = ["0t", 0]
+        for number in range(25):  # as many ways as 2**25
+            link = [f"{number + 1}t", 0]
+            graph[f"{number}t"] = node("StringConcatenate", string_a=link, string_b=link)
+        graph["25t"] = node("SomethingElse", number=3)
+        assert "positive" not in places(graph)
+
 
 def test_a_sampler_that_no_text_steers_counts_last():
     """As where a depth map is measured first and drawn after."""
