@@ -12,11 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import append, browser, comfyui, drawing, images, starting
+from bench import append, browser, comfyui, drawing, history, images, starting
 from bench.figures import Row, table
 from bench.server import Server
 
-SECTIONS = ("images", "comfyui", "engine", "import", "demo", "append", "browser")
+SECTIONS = ("images", "comfyui", "engine", "import", "demo", "append", "log", "browser")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -52,6 +52,9 @@ async def measure(options: argparse.Namespace, folder: Path) -> list[Row]:
         rows += starting.demo(folder, rounds=min(rounds, 5))
     if "append" in wanted:
         rows += append.measure(folder, rounds=rounds, quick=options.quick)
+    if "log" in wanted:
+        rows += history.thumbnails(folder, rounds=min(rounds, 5), quick=options.quick)
+        rows += history.measure(folder, rounds=min(rounds, 5), quick=options.quick)
     if "browser" in wanted:
         rows += await browser.measure(rounds=min(rounds, 5), quick=options.quick)
     return rows

@@ -9,44 +9,66 @@ import uuid
 from pathlib import Path
 
 from bench.figures import Row, quantile
+from bench.history import fill_log
 from comfynb.keyframes import Keyframe, Output
 from comfynb.log import Log
 from comfynb.scenes import Scene
 from comfynb.workflows import Workflow
 
-SIZE = 200_000
+SIZES = {"200 kB": (200_000, 100), "1 MB": (1_000_000, 30)}
+"""Bytes of a picture, and how many are written in a round."""
+
+SHARES = {"p50": 0.5, "p99": 0.99}
+LIMIT = 1.5
 
 
 def measure(folder: Path, *, rounds: int, quick: bool) -> list[Row]:
-    """Append in turns: one picture bare, one into the log."""
-    count = 5 if quick else 100
-    log = Log(folder / "append-log")
-    bare_folder = folder / "append-bare"
-    bare_folder.mkdir()
-    shares = {"p50": 0.5, "p99": 0.99}
-    bare: dict[str, list[float]] = {name: [] for name in shares}
-    ours: dict[str, list[float]] = {name: [] for name in shares}
-    for _ in range(1 + rounds):
-        plain, kept = [], []
-        for _ in range(count):
-            data = os.urandom(SIZE)
+    """Append in turns: one picture bare, one into a new log, one into a log with many rows."""
+    many = 2000 if quick else 10_000
+    fill_log(folder / "append-many", many)
+    logs = {"new": Log(folder / "append-new"), "many": Log(folder / "append-many")}
+    bare = folder / "append-bare"
+    bare.mkdir()
+    rows = []
+    for name, (size, count) in SIZES.items():
+        values: dict[str, dict[str, list[float]]] = {
+            way: {share: [] for share in SHARES} for way in ("bare", *logs)
+        }
+        for _ in range(1 + rounds):
+            times = _round(logs, bare, size, 5 if quick else count)
+            for way, seconds in times.items():
+                for share, part in SHARES.items():
+                    values[way][share].append(quantile(seconds, part) * 1000)
+        for share in SHARES:
+            yardstick, new, full = (values[way][share][1:] for way in ("bare", *logs))
+            limit = LIMIT if share == "p50" else None
+            what = f"log, a picture of {name}, {share}"
+            rows += [
+                Row(f"{what}, beside a bare fsync", new, yardstick, judged="ratio", limit=limit),
+                Row(f"{what}, in a log of {many:,} keyframes, beside a new one", full, new),
+            ]
+    for log in logs.values():
+        log.close()
+    return rows
+
+
+def _round(logs: dict[str, Log], bare: Path, size: int, count: int) -> dict[str, list[float]]:
+    """Return the seconds of each picture by the way it was written."""
+    times: dict[str, list[float]] = {way: [] for way in ("bare", *logs)}
+    for _ in range(count):
+        data = os.urandom(size)
+        begun = time.perf_counter()
+        _write(bare / uuid.uuid4().hex, data)
+        times["bare"].append(time.perf_counter() - begun)
+        for way, log in logs.items():
+            data = os.urandom(size)
             keyframe = _keyframe(data)
             begun = time.perf_counter()
-            _write(bare_folder / keyframe.id, data)
-            middle = time.perf_counter()
             log.add_result(keyframe, [data])
-            plain.append((middle - begun) * 1000)
-            kept.append((time.perf_counter() - middle) * 1000)
-        for name, share in shares.items():
-            bare[name].append(quantile(plain, share))
-            ours[name].append(quantile(kept, share))
-    log.close()
-    return [
-        Row(
-            f"log, a picture of 200 kB, {name}, beside a bare fsync", ours[name][1:], bare[name][1:]
-        )
-        for name in shares
-    ]
+            times[way].append(time.perf_counter() - begun)
+    for path in bare.iterdir():
+        path.unlink()
+    return times
 
 
 def _keyframe(data: bytes) -> Keyframe:

@@ -16,9 +16,9 @@ def imports(*, rounds: int) -> list[Row]:
     """Fresh processes, in turns."""
     codes = ("pass", "import comfynb", "from comfynb import connect")
     for code in codes:
-        _process(code)  # byte code and file cache
+        process_seconds(code)  # byte code and file cache
     bare, package, connect = zip(
-        *([_process(code) * 1000 for code in codes] for _ in range(rounds)), strict=True
+        *([process_seconds(code) * 1000 for code in codes] for _ in range(rounds)), strict=True
     )
     return [
         Row("import comfynb, over bare Python", package, bare, judged="difference", limit=100),
@@ -29,15 +29,15 @@ def imports(*, rounds: int) -> list[Row]:
 def demo(folder: Path, *, rounds: int) -> list[Row]:
     """`comfynb demo` with all its pictures made."""
     code = DEMO.format(out=str(folder / "demo"))
-    first = _process(code)
-    again = [_process(code) for _ in range(rounds)]
+    first = process_seconds(code)
+    again = [process_seconds(code) for _ in range(rounds)]
     return [
         Row("comfynb demo, first run, nothing made", [first], unit="s"),
         Row("comfynb demo, again, everything cached", again, unit="s", limit=2),
     ]
 
 
-def _process(code: str) -> float:
+def process_seconds(code: str) -> float:
     """Run code in a fresh interpreter; return its seconds from start to end."""
     begun = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

@@ -1,0 +1,188 @@
+"""A log of 100,000 rows, beside the same rows in one .duckdb file and in SQLite.
+
+Each question is asked by a fresh process, imports included, in turns. The rows are written as a
+log writes them (lines, sealed, merged), without their pictures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+from PIL import Image
+
+from bench.figures import Row
+from bench.starting import process_seconds
+from comfynb.keyframes import Keyframe, Output, Timings
+from comfynb.log import Log, folder, records
+from comfynb.scenes import Scene
+from comfynb.workflows import Workflow
+
+BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
+SCENES = 5000
+OPEN = {
+    "log": "from comfynb.log import Log; log = Log({log!r}); ask = log.sql; ",
+    "duck": (
+        "import duckdb; base = duckdb.connect({duck!r}, read_only=True); "
+        "ask = lambda query: base.execute(query).df(); "
+    ),
+    "lite": (
+        "import sqlite3; base = sqlite3.connect({lite!r}); "
+        "ask = lambda query: base.execute(query).fetchall(); "
+    ),
+}
+OTHERS = {"duck": "one .duckdb file", "lite": "SQLite in WAL mode"}
+GROUP = "ask('select status, count(*) from keyframes group by status')"
+LATEST = """ask("select scene, {} from keyframes where status = 'done' group by scene")"""
+NARROW = (
+    "select id, run, key, scene, title, prompt, negative, seed, knobs, axes, status, timings, "
+    "error, server, server_version, outputs, warnings, created_at from keyframes"
+)
+QUESTIONS = {
+    "group by status": dict.fromkeys(OPEN, GROUP),
+    "latest of each scene": {
+        "log": LATEST.format("arg_max(id, created_at)"),
+        "duck": LATEST.format("arg_max(id, created_at)"),
+        "lite": LATEST.format("id, max(created_at)"),
+    },
+    "all as a frame": {
+        "log": "log.df()",
+        "duck": f"ask({NARROW!r})",
+        "lite": f"import pandas; pandas.read_sql_query({NARROW!r}, base)",
+    },
+}
+
+
+def measure(place: Path, *, rounds: int, quick: bool) -> list[Row]:
+    """Fill all three, then ask them in turns."""
+    count = 4000 if quick else 100_000
+    names = {kind: str(place / f"history.{kind}") for kind in ("log", "duck", "lite")}
+    fill_log(Path(names["log"]), count)
+    _fill_others(names)
+    rows = []
+    for title, codes in QUESTIONS.items():
+        times: dict[str, list[float]] = {kind: [] for kind in codes}
+        for _ in range(1 + rounds):
+            for kind, code in codes.items():
+                times[kind].append(process_seconds(OPEN[kind].format(**names) + code) * 1000)
+        what = f"log of {count:,} keyframes, fresh process, {title}"
+        for kind, name in OTHERS.items():
+            rows.append(Row(f"{what}, beside {name}", times["log"][1:], times[kind][1:]))
+    sizes = {kind: _size(Path(name)) / 1e6 for kind, name in names.items()}
+    for kind, name in OTHERS.items():
+        what = f"log of {count:,} keyframes, size of the rows, beside {name}"
+        rows.append(Row(what, [sizes["log"]], [sizes[kind]], unit="MB"))
+    return rows
+
+
+def thumbnails(place: Path, *, rounds: int, quick: bool) -> list[Row]:
+    """A fresh process until it has the thumbnails of a thousand scenes."""
+    count = 100 if quick else 1000
+    log = Log(place / "thumbnails")
+    for number, keyframe in enumerate(_keyframes(count)):
+        data = _picture(number)
+        output = Output("9", 0, hashlib.sha256(data).hexdigest(), "image/png", len(data), 256, 256)
+        log.add_result(dataclasses.replace(keyframe, outputs=(output,), status="done"), [data])
+        log.thumbnail(output.sha256)
+    log.close()
+    code = OPEN["log"].format(log=str(log.folder)) + (
+        "made = [k for k in log.latest() if k.ok]; "
+        "small = [log.thumbnail(k.outputs[0].sha256).read_bytes() for k in made]; "
+        f"assert len(small) == {count}"
+    )
+    seconds = [process_seconds(code) for _ in range(1 + rounds)][1:]
+    what = f"log, fresh process until the thumbnails of {count:,} scenes are there"
+    return [Row(what, seconds, unit="s", limit=1.0)]
+
+
+def _keyframes(count: int) -> Iterator[Keyframe]:
+    graph = dict(Workflow.load("txt2img").graph)
+    for i in range(count):
+        scene = Scene(id=f"scene-{i % SCENES}", prompt=f"a fox number {i % SCENES} in the snow")
+        sha256 = hashlib.sha256(str(i).encode()).hexdigest()
+        done = i % 20 != 19
+        yield Keyframe(
+            id=str(uuid.uuid5(uuid.NAMESPACE_OID, str(i))),
+            run=f"run-{i // 500}",
+            key=hashlib.sha256(sha256.encode()).hexdigest(),
+            scene=scene,
+            status="done" if done else "failed",
+            prompt=f"{scene.prompt}, watercolor, soft light",
+            negative="blur, text",
+            seed=i // SCENES,
+            knobs={"steps": 20, "cfg": 3 + 2 * (i % 3), "sampler": "euler", "width": 512},
+            workflow=graph,
+            outputs=(Output("9", 0, sha256, "image/png", 10**6, 512, 512),) if done else (),
+            timings=Timings(1.0, 1000.0 + i % 100, 3.0, 1200.0),
+            server="127.0.0.1:8188",
+            created_at=BEGAN + timedelta(seconds=i),
+        )
+
+
+def fill_log(root: Path, count: int) -> None:
+    """Write a log of many keyframes as its sessions would have, without pictures and syncs."""
+    folder.create(root)
+    session = uuid.uuid4().hex
+    segment = None
+    for i, keyframe in enumerate(_keyframes(count)):
+        if i % 1000 == 0:
+            segment = root / "seg" / f"{1795349433039 + i:013d}-{session[:8]}.jsonl"
+        submitted = records.submitted_row(
+            prompt_id=str(uuid.uuid4()),
+            run=keyframe.run,
+            key=keyframe.key,
+            scene=keyframe.scene.id,
+            server=keyframe.server,
+            session=session,
+        )
+        with segment.open("ab") as file:
+            file.write(records.line(submitted))
+            file.write(records.line(records.keyframe_row(keyframe, session=session)))
+    Log(root).compact()
+
+
+def _fill_others(names: dict[str, str]) -> None:
+    """Put the same rows into one table each, nested columns as JSON in SQLite."""
+    sealed = [str(path) for path in (Path(names["log"]) / "seg").glob("*.parquet")]
+    with duckdb.connect(names["duck"]) as duck:
+        duck.execute("create table rows as select * from read_parquet($files)", {"files": sealed})
+        view = "create view keyframes as select * from rows where kind = 'result'"
+        duck.execute(view)
+        described = duck.execute("describe rows").fetchall()
+        columns = [
+            f'to_json("{name}")::varchar' if "(" in kind or "[" in kind else f'"{name}"'
+            for name, kind, *_ in described
+        ]
+        lite = sqlite3.connect(names["lite"])
+        lite.execute("pragma journal_mode = wal")
+        lite.execute(f"create table rows ({', '.join(row[0] for row in described)})")
+        lite.execute(view)
+        lite.execute("create index by_scene on rows (scene, created_at)")
+        answer = duck.execute(f"select {', '.join(columns)} from rows")
+        places = ", ".join("?" * len(columns))
+        while batch := answer.fetchmany(5000):
+            plain = ([v if v is None or isinstance(v, int) else str(v) for v in r] for r in batch)
+            lite.executemany(f"insert into rows values ({places})", plain)
+        lite.commit()
+        lite.close()
+
+
+def _picture(number: int) -> bytes:
+    file = io.BytesIO()
+    noise = Image.effect_noise((256, 256), 40 + number % 7).convert("RGB")
+    noise.putpixel((0, 0), (number % 256, number // 256, 0))
+    noise.save(file, "PNG")
+    return file.getvalue()
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in (path / "seg").iterdir())
