@@ -8,13 +8,14 @@ comfynb installed neither slows nor changes anybody's pytest:
 A test then has a real server that needs no GPU, and a proxy before it that breaks on demand:
 
     import comfynb
-    from comfynb.testing import Cut, Swallow
+    from comfynb.testing import Cut
 
 
     def test_a_dropped_socket_costs_no_picture(fault_proxy, tmp_path):
         fault_proxy.add(Cut("executed", prompt=2))
         with comfynb.connect(fault_proxy.url, log=tmp_path) as studio:
-            keyframes = studio.render(["a fox", "an owl"], knobs={"width": 64, "height": 64})
+            quick = {"width": 64, "height": 64, "steps": 1}
+            keyframes = studio.render(["a fox", "an owl"], knobs=quick)
         assert [keyframe.status for keyframe in keyframes] == ["done", "done"]
         assert fault_proxy.requests["POST /prompt"] == 2
 
