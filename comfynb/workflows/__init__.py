@@ -1,11 +1,12 @@
 """Workflows: ComfyUI graphs in any form, what can be turned in them, and what identifies them."""
 
-from comfynb.workflows.check import Problem, Report, check_graphs
+from comfynb.workflows.check import check_graphs
 from comfynb.workflows.forms import LIBRARY, Source, read_source
 from comfynb.workflows.graph import leaf_nodes
 from comfynb.workflows.key import canonical, content_key
 from comfynb.workflows.knobs import Knob
 from comfynb.workflows.node_types import NodeTypes
+from comfynb.workflows.report import Problem, Report
 from comfynb.workflows.waiting import WaitingWorkflow, with_checkpoint
 from comfynb.workflows.workflow import Workflow
 

@@ -16,7 +16,7 @@ from comfynb.values import nearest
 from comfynb.workflows.knobs import Knob
 
 if TYPE_CHECKING:
-    from comfynb.workflows.check import Problem, Report
+    from comfynb.workflows.report import Problem, Report
 
 _CHOICES = 4
 """Choices that are shown of a knob; the others open on a click."""

@@ -37,25 +37,23 @@ def value_place(graph: Graph, node_id: str, inputs: tuple[str, ...], kind: Kind)
         if _is_a(own.get(name), kind):
             return Place(node_id, (name,))
         if is_link(own.get(name)):
-            place = _held(graph, own[name], name, kind, set(), _HOPS)
+            place = _held(graph, own[name], name, kind, set())
             if place is not None:
                 return place
     return None
 
 
-def _held(
-    graph: Graph, link: list[Any], name: str, kind: Kind, seen: set[str], hops: int
-) -> Place | None:
+def _held(graph: Graph, link: list[Any], name: str, kind: Kind, seen: set[str]) -> Place | None:
     """Return where the value is that comes over a link: in a primitive, mostly."""
     source, _ = source_of(graph, link)
-    if hops == 0 or source in seen:  # the ways through a graph double with every node
+    if source in seen or len(seen) == _HOPS:  # the ways through a graph double with every node
         return None
     seen.add(source)
     held = graph[source]["inputs"]
     if kind is str:  # first what is linked: it is the text, and what stands beside it its frame
         for key in _TEXT_LINKS:
             if is_link(held.get(key)):
-                place = _held(graph, held[key], key, kind, seen, hops - 1)
+                place = _held(graph, held[key], key, kind, seen)
                 if place is not None:
                     return place
     values = [key for key, value in held.items() if _is_a(value, kind)]
