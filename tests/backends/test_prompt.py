@@ -556,3 +556,54 @@ async def test_recorded_prompts_end_as_they_did(path, ends):
 async def test_every_recorded_prompt_ends(path):
     for outcome in await replay(path):
         assert outcome.status in ("done", "failed", "cancelled")
+
+
+# -- what is not a file
+
+
+async def test_texts_are_given_behind_the_files_of_their_node():
+    output = {**images("a"), "text": ["one", 2, None, {"no": 1}]}
+    fed = Fed().hear(START, m.Executed("p", "9", output), LEFT)
+    given = (await fed.outcome()).given
+    assert [(g.data, g.is_text, g.name) for g in given] == [
+        (b"a", False, "a"), (b"one", True, ""), (b"2", True, ""),
+    ]  # fmt: skip
+
+
+async def test_a_text_alone_is_enough():
+    fed = Fed().hear(START, m.Executed("p", "9", {"text": "bare"}), LEFT)
+    outcome = await fed.outcome()
+    assert (outcome.status, data(outcome)) == ("done", [("9", 0, b"bare")])
+
+
+async def test_files_that_cannot_be_asked_for_are_said_and_left_out():
+    fed = Fed().hear(START, executed("9", "a", "x" * 2000, "half \ud800", "b"), LEFT)
+    assert [g.data for g in (await fed.outcome()).given] == [b"a", b"b"]
+    assert len([w for w in fed.told(Warned) if "cannot exist" in w.message]) == 2
+
+
+async def test_no_prompt_gives_more_than_a_thousand_things():
+    fed = Fed().hear(START, executed("9", *map(str, range(3000))), LEFT)
+    assert len((await fed.outcome()).given) == 1000
+    assert len([w for w in fed.told(Warned) if "more than 1,000" in w.message]) == 1
+
+
+def frame(number: int) -> m.ImageFrame:
+    return m.ImageFrame("p", "9", "image/png", b"part %d" % number)
+
+
+async def test_pictures_that_got_lost_on_the_socket_are_counted():
+    steps = [m.NodeProgress("p", "9", n, 4) for n in range(2)]
+    fed = Fed(SOCKET).hear(START, steps[0], frame(0), steps[1], frame(1))
+    fed.prompt.settle_from_history({"outputs": {}, "status": {"status_str": "success"}})
+    outcome = await fed.outcome()
+    assert (outcome.status, len(outcome.given)) == ("done", 2)
+    assert "2 of 4 pictures of node 9" in fed.told(Warned)[0].message
+
+
+async def test_when_all_of_them_got_lost_it_says_what_to_use_instead():
+    fed = Fed(SOCKET).hear(START, m.NodeProgress("p", "9", 0, 4))
+    fed.prompt.settle_from_history({"outputs": {}, "status": {"status_str": "success"}})
+    outcome = await fed.outcome()
+    assert (outcome.status, outcome.failure.kind) == ("failed", "no_output")
+    assert "SaveImage or PreviewImage" in outcome.failure.hint
