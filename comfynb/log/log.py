@@ -419,7 +419,7 @@ class Log(Store):
             raise self._no_picture(sha256)
         with self._lock:
             if self._thumbnails is None:
-                from comfynb.log.thumbnails import Thumbnails  # noqa: PLC0415 - needs Pillow
+                from comfynb.log.thumbnails import Thumbnails  # noqa: PLC0415 - few need it
 
                 self._thumbnails = Thumbnails(self.folder, read_only=self.read_only)
         return self._thumbnails.get(sha256, self.read)

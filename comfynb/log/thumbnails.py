@@ -12,12 +12,14 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from comfynb.errors import LogError
 from comfynb.log.folder import make_inner, regular_file, write_file
 from comfynb.pictures import open_picture
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SIDE_PX = 384
 LARGEST_PX = 2**26
@@ -34,6 +36,8 @@ def make(data: bytes) -> bytes:
     Raises:
         LogError: It cannot be decoded, or has more than `LARGEST_PX` pixels.
     """
+    from PIL import Image  # noqa: PLC0415 - those that are made already need no Pillow
+
     small = io.BytesIO()
     try:
         opened, _ = open_picture(data)

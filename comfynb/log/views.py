@@ -148,11 +148,15 @@ def count_rows(files: Iterable[Path]) -> str:
 
 
 def find() -> str:
-    """Return the query for the `done` keyframes of `$keys`, latest first, without takes."""
+    """Return the query for the `done` keyframes of `$keys`, latest first, without takes.
+
+    It looks at the rows of these keys only, and needs no survey of all of them.
+    """
+    unknown = Survey(doubled=True, version=ROW_VERSION + 1)
+    rows = _results(unknown, condition="AND key IN (SELECT unnest($keys))")
     return (
-        f"SELECT * EXCLUDE (workflow) REPLACE ({_MAPS}), NULL AS take FROM results "
-        "WHERE status = 'done' AND key IN (SELECT unnest($keys)) "
-        "ORDER BY created_at DESC, id DESC"
+        f"SELECT * EXCLUDE (workflow) REPLACE ({_MAPS}), NULL AS take FROM ({rows}) "
+        "WHERE status = 'done' ORDER BY created_at DESC, id DESC"
     )
 
 
@@ -198,11 +202,11 @@ _MAPS = (
 )
 
 
-def _results(found: Survey, *more: str) -> str:
+def _results(found: Survey, *more: str, condition: str = "") -> str:
     hidden = {"id", "kind", "v", "log_session", "extra", *_LAST}
     columns = ["id", *(name for name in names("result") if name not in hidden), *more]
     columns += ["timings.total_ms / 1000 AS seconds", *_KNOBS, *_LAST]
-    return f"SELECT {', '.join(columns)} FROM ({_distinct('result', found)})"
+    return f"SELECT {', '.join(columns)} FROM ({_distinct('result', found, condition)})"
 
 
 def _places(_: Survey) -> str:
@@ -254,13 +258,14 @@ def _log_rows(listing: Listing) -> str:
     return f"CREATE VIEW log_rows AS {' UNION ALL BY NAME '.join(sources)}"
 
 
-def _distinct(kind: Kind, found: Survey) -> str:
+def _distinct(kind: Kind, found: Survey, condition: str = "") -> str:
     """Return a query for the rows of a kind, one of each id."""
     once = f"QUALIFY {BEST_OF_ID} = 1" if found.doubled else ""
     # What a newer comfynb means by a column may be something else.
     ours = f"AND (v IS NULL OR v <= {ROW_VERSION})" if found.version > ROW_VERSION else ""
     return (
-        f"SELECT {casts(kind)} FROM log_rows WHERE kind = '{kind}' AND id IS NOT NULL {ours} {once}"
+        f"SELECT {casts(kind)} FROM log_rows WHERE kind = '{kind}' AND id IS NOT NULL "
+        f"{ours} {condition} {once}"
     )
 
 

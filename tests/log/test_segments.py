@@ -14,7 +14,7 @@ import duckdb
 import pytest
 
 from comfynb.errors import LogWriteError
-from comfynb.log import Log, merging
+from comfynb.log import Log, RunRecord, merging
 from comfynb.log import segments as segments_module
 from comfynb.log.schema import json_columns
 
@@ -82,6 +82,33 @@ def test_a_full_disk_at_the_picture_is_an_error_and_leaves_no_rest(log, make_key
     assert len(log.find([k.key for k in log.keyframes()])) == 1
 
 
+def compact_on_a_full_disk(folder, filler):
+    """Seal and merge where nothing can be written, and again when there is space."""
+
+    def ids():
+        return [keyframe.id for keyframe in Log(folder).keyframes()]
+
+    def compact_is_refused():
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        with pytest.raises(LogWriteError, match=r"No space left.*Free some space"):
+            Log(folder).compact(force=True)
+        assert ids() == before
+        filler.unlink()
+
+    before = ids()
+    compact_is_refused()  # to seal
+    log = Log(folder)
+    log.add_run(RunRecord(id="another", storyboard={}, cells=()))
+    log.close()
+    log.compact()
+    compact_is_refused()  # to merge
+    log.compact(force=True)
+    assert [path.name[0] for path in (folder / "seg").glob("*.parquet")] == ["m"]
+    assert ids() == before
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
 def test_a_disk_that_is_full_for_all_is_an_error_and_loses_nothing(tmp_path, make_keyframe, png):
     disk = tmp_path / "disk"
@@ -108,6 +135,7 @@ def test_a_disk_that_is_full_for_all_is_an_error_and_loses_nothing(tmp_path, mak
         log.add_result(make_keyframe("after", [data]), [data])
         assert len(Log(log.folder).find([k.key for k in log.keyframes()])) == len(kept)
         log.close()
+        compact_on_a_full_disk(log.folder, disk / "filler")
     finally:
         subprocess.run(["umount", disk], check=True)
 
