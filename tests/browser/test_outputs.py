@@ -98,6 +98,7 @@ def test_the_viewer_walks_through_all_that_a_cell_gave(grid):
     made(grid, 0, *outputs)
     grid.thumb(0)
     assert grid.tile(0).locator(".cnb-several").inner_text() == "+4"
+    assert grid.tile(0).locator(".cnb-open").get_attribute("aria-label").endswith("5 outputs")
     grid.tile(0).locator(".cnb-open").click()
     choice = grid.page.locator(".cnb-choice button")
     assert choice.all_inner_texts() == ["1 text", "2", "3 animation", "4 sound", "5 file"]

@@ -101,7 +101,8 @@ export function describe(about: About | null, live: CellUpdate): string {
   const number = about?.number ?? live.i + 1;
   const what = about?.prompt && about.prompt !== label(about, live.i) ? `: ${about.prompt}` : "";
   const step = live.status === "running" ? stepWords(live).replace("/", " of ") : "";
-  return `${number}, ${label(about, live.i)}${what}, ${statusWord(live.status)}${step ? `, step ${step}` : ""}`;
+  const several = live.n > 1 ? `, ${live.n} outputs` : "";
+  return `${number}, ${label(about, live.i)}${what}, ${statusWord(live.status)}${step ? `, step ${step}` : ""}${several}`;
 }
 
 /** Write a span as a clock: "0:07", "12:30", "1:02:03". */
