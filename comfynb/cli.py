@@ -74,7 +74,12 @@ def _parser() -> argparse.ArgumentParser:
 
     render = commands.add_parser("render", help="render a storyboard of your own")
     render.add_argument("scenes", type=Path, help="a .yaml, .csv, .json or .txt file")
-    render.add_argument("--server", metavar="URL", help="a ComfyUI, or 'embedded'")
+    render.add_argument(
+        "--server",
+        action="append",
+        metavar="URL",
+        help="a ComfyUI, or 'embedded'; once for each of several that share the work",
+    )
     _add_access(render)
     render.add_argument("--log", type=Path, metavar="DIR", help="default: ./comfynb-log")
     render.add_argument(

@@ -69,7 +69,7 @@ def sent(studio) -> list[str]:
     return list(studio.log.sql("select prompt_id from submitted order by created_at")["prompt_id"])
 
 
-@pytest.mark.parametrize("unfetched", [0, 2])
+@pytest.mark.parametrize("unfetched", [0, pytest.param(2, marks=pytest.mark.long)])
 async def test_what_a_killed_kernel_had_sent_is_fetched_and_not_sent_again(
     engine, connect, kill, unfetched
 ):
@@ -93,7 +93,7 @@ async def test_what_a_killed_kernel_had_sent_is_fetched_and_not_sent_again(
 
 
 async def test_resuming_makes_what_is_missing_and_a_second_time_nothing(engine, connect, kill):
-    kill(engine)
+    kill(engine, unfetched=1)
     with connect(engine.url) as studio:
         run = studio.resume()
         first = await run
@@ -210,6 +210,7 @@ class Older(FaultProxy):
         return reply
 
 
+@pytest.mark.long
 async def test_a_server_that_chooses_ids_by_itself_is_asked_by_the_mark_of_a_prompt(
     engine, connect, kill
 ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -9,6 +10,7 @@ from fake_servers import closed_port
 from support import Engine, scenes, until
 
 import comfynb
+from comfynb.cli import main
 from comfynb.errors import BackendError, ServerUnreachableError, WorkflowCheckError
 from comfynb.testing import FaultProxy
 
@@ -149,3 +151,13 @@ def test_a_server_that_is_named_twice_counts_once_and_an_engine_stands_alone(eng
         connect(engine.url, "embedded")
     with pytest.raises(ValueError, match="empty list"):
         connect()
+
+
+def test_the_terminal_takes_several_servers(engine, other_engine, flow, tmp_path):
+    (tmp_path / "mine.txt").write_text("a fox\na whale\na cat\nan owl\n")
+    (tmp_path / "flow.json").write_text(json.dumps(flow.graph, default=dict))
+    servers = ["--server", engine.url, "--server", other_engine.url]
+    where = ["--workflow", str(tmp_path / "flow.json"), "--log", str(tmp_path / "log")]
+    assert main(["render", str(tmp_path / "mine.txt"), *servers, *where]) == 0
+    (run,) = comfynb.open_log(tmp_path / "log").log.runs()
+    assert run.server == f"{label(engine)}, {label(other_engine)}"
