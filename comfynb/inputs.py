@@ -29,8 +29,9 @@ from comfynb.values import describe, short
 if TYPE_CHECKING:
     from PIL import Image
 
-LARGEST = 100 * 2**20
-"""Bytes; what a ComfyUI takes by default (--max-upload-size, 0.3.75)."""
+LARGEST = 100 * 2**20 - 4096
+"""Bytes; a ComfyUI takes 100 MiB by default (--max-upload-size, 0.3.75), the form around it
+included."""
 
 _NAME = re.compile(r"comfynb-([0-9a-f]{32})(\.[a-z0-9]+)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
