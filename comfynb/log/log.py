@@ -345,8 +345,7 @@ class Log(Store):
             return []
         from comfynb.log.orphans import find  # noqa: PLC0415 - DuckDB takes 0.1 s
 
-        found = find(self._reader, run)
-        return found if keys is None else [record for record in found if record.key in keys]
+        return find(self._reader, run, keys)
 
     # Frames
 
@@ -445,9 +444,7 @@ class Log(Store):
     def _keyframes(self, condition: str, params: Mapping[str, Any] = EMPTY) -> list[Keyframe]:
         from comfynb.log import views  # noqa: PLC0415 - DuckDB takes 0.1 s
 
-        query = views.keyframes(condition)
-        views.check(query)  # the condition may be the user's
-        return self._read(query, params)
+        return self._read(views.keyframes(condition), params)
 
     def _read(self, query: str, params: Mapping[str, Any]) -> list[Keyframe]:
         keyframes = []

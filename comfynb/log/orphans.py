@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from comfynb.errors import LogError
 from comfynb.log import locks
 from comfynb.log.reader import Reader
@@ -11,24 +13,29 @@ _SUBMITTED = """
     SELECT prompt_id, run, key, scene, server, log_session, created_at
     FROM log_rows
     WHERE kind = 'submitted' AND prompt_id IS NOT NULL AND ($run IS NULL OR run = $run)
+        AND ($keys IS NULL OR key IN (SELECT unnest($keys)))
     ORDER BY created_at
 """
 _RESULTS = "SELECT id FROM log_rows WHERE kind = 'result' AND id IN (SELECT unnest($ids))"
 
 
-def find(reader: Reader, run: str | None = None) -> list[SubmittedRecord]:
+def find(
+    reader: Reader, run: str | None = None, keys: Collection[str] | None = None
+) -> list[SubmittedRecord]:
     """Return the submitted prompts of dead sessions that have no result, newest last.
 
     Args:
         reader: Of the log.
         run: Id of a run; None: of all.
+        keys: Content keys of the cells they were sent for; None: all.
 
     Raises:
         LogError: The log cannot be read.
     """
     # The order of the three steps matters: a session that was dead after its prompts were read
     # had written all its results before they are.
-    sent = {row["prompt_id"]: submitted_of(row) for row in reader.rows(_SUBMITTED, {"run": run})}
+    wanted = {"run": run, "keys": None if keys is None else list(keys)}
+    sent = {row["prompt_id"]: submitted_of(row) for row in reader.rows(_SUBMITTED, wanted)}
     if not sent:
         return []
     segments = reader.root / "seg"

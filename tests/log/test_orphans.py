@@ -61,6 +61,8 @@ def test_what_a_killed_process_sent_is_an_orphan_and_what_a_living_one_sent_is_n
     (orphan,) = log.orphans("run-b")
     assert (orphan.key, orphan.scene, orphan.server) == ("k", "fox", "gpu:8188")
     assert orphan.created_at.tzinfo is not None
+    assert len(log.orphans(keys={"k", "other"})) == 3
+    assert log.orphans("run-b", keys={"other"}) == []
 
 
 def test_a_prompt_whose_keyframe_somebody_wrote_is_no_orphan(log, session, make_keyframe):
