@@ -121,6 +121,10 @@ class Talk:
 
     # -- notes
 
+    def note(self, value: Any) -> None:
+        """Note something that was heard quietly."""
+        self.notes.append(self._plain(value))
+
     def leave_out(self, *kinds: str) -> None:
         """Forget messages whose number is a matter of time."""
         self.notes = [note for note in self.notes if note.get("heard") not in kinds]
