@@ -232,7 +232,7 @@ def scenes(count: int, first: int = 0, **knobs) -> list[dict]:
     ]
 
 
-def wait_for(condition, timeout: float = 15.0) -> None:
+def wait_for(condition, timeout: float = 30.0) -> None:
     """Block until a condition holds."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -240,7 +240,7 @@ def wait_for(condition, timeout: float = 15.0) -> None:
         time.sleep(0.01)
 
 
-async def until(condition, timeout: float = 15.0) -> None:
+async def until(condition, timeout: float = 30.0) -> None:
     """Wait until a condition holds."""
     async with asyncio.timeout(timeout):
         while not condition():

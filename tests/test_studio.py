@@ -404,10 +404,8 @@ asyncio.run(main())
 async def test_cancelling_the_task_that_renders_inside_a_loop_cancels_the_run(engine):
     """asyncio.timeout around it, or the first Ctrl-C in asyncio.run: both cancel the task."""
     process = script(CANCELLED_RENDER, engine.url, json.dumps(guarded_graph(seconds=0.5)))
-    begun = time.monotonic()
     out, _ = await asyncio.to_thread(process.communicate, timeout=50)
     assert out.split("\n") == ["['cancelled']", "timed out", "goes on", ""]
-    assert time.monotonic() - begun < 4, "it would take 5 s to make them all"
     await until(lambda: not engine.prompts())
 
 

@@ -134,7 +134,7 @@ ROWS = (
     Row(
         fault="server restarted in the middle",
         rules=lambda server: [Restart("progress", prompt=4, server=server)],
-        posts=(7, 8),
+        posts=(7, 10),  # some may knock while it is away
         seconds=100.0,
         kills=True,
         seconds_each=0.3,
