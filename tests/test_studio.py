@@ -7,7 +7,6 @@ import gc
 import json
 import logging
 import os
-import time
 import weakref
 
 import pytest
