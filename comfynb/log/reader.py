@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,7 +44,6 @@ class _Database:
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
-        self.pid = os.getpid()  # a forked child has none of its threads
         self.connection = views.connect(listing)
         self._made: dict[str, views.Survey] = {}
         self._sizes: list[int] | None = None
@@ -71,11 +71,13 @@ class Reader:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._lock = threading.Lock()
+        # Re-entrant: a garbage collection that closes a log may fall into its own call.
+        self._lock = threading.RLock()
         self._counted: dict[Path, tuple[int, int]] = {}  # size in bytes, lines that are no rows
         self._damaged: set[str] = set()
         self._database: _Database | None = None
         self._said_newer = False
+        _readers.add(self)
 
     @property
     def skipped_lines(self) -> dict[str, int]:
@@ -87,7 +89,7 @@ class Reader:
         """Ask a question of ours; a part of it may be the user's.
 
         Raises:
-            QueryError: DuckDB cannot answer it.
+            QueryError: It is not one SELECT, or DuckDB cannot answer it.
             LogError: The log cannot be read.
         """
 
@@ -105,7 +107,6 @@ class Reader:
             QueryError: It is not one SELECT, or DuckDB cannot answer it.
             LogError: The log cannot be read.
         """
-        views.check(query)
 
         def ask(connection: DuckDBPyConnection) -> DataFrame:
             return connection.execute(query, parameters).df()
@@ -134,6 +135,7 @@ class Reader:
                     database = self._opened(listing)
                     found = database.make(views.mentioned(query))
                 with database.connection.cursor() as cursor:
+                    views.check(query, cursor)
                     self._say_newer(found)
                     self._count(listing, cursor)
                     return ask(cursor)
@@ -147,7 +149,7 @@ class Reader:
 
     def _opened(self, listing: Listing) -> _Database:
         known = self._database
-        if known is None or known.listing != listing or known.pid != os.getpid():
+        if known is None or known.listing != listing:
             self._database = known = _Database(listing)
         return known
 
@@ -195,3 +197,16 @@ class Reader:
 def _lines(path: Path) -> int:
     with path.open("rb") as file:
         return sum(1 for line in file if line.strip())
+
+
+_readers: weakref.WeakSet[Reader] = weakref.WeakSet()
+
+
+def _close_before_fork() -> None:
+    """Close the databases: a child would have them without their threads, and die closing them."""
+    for reader in list(_readers):
+        reader.close()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_close_before_fork)

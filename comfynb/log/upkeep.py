@@ -51,7 +51,8 @@ class Upkeep:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        # Re-entrant: a garbage collection that closes a log may fall into its own call.
+        self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._connection: DuckDBPyConnection | None = None
         self._wanted = False
@@ -83,7 +84,7 @@ class Upkeep:
             thread = self._thread
             if self._connection is not None:
                 self._connection.interrupt()
-        if thread is not None:
+        if thread is not None and thread is not threading.current_thread():
             thread.join()
 
     def _wake(self, delay: float = 0.0) -> None:

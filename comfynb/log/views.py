@@ -123,14 +123,16 @@ _NEEDS = {
 }
 
 
-def check(query: str) -> None:
+def check(query: str, connection: DuckDBPyConnection) -> None:
     """Refuse a query that is not exactly one SELECT.
+
+    The connection is asked, not the module: that would open a database of its own and keep it.
 
     Raises:
         QueryError: It is something else, or nothing that DuckDB understands.
     """
     try:
-        statements = duckdb.extract_statements(query)
+        statements = connection.extract_statements(query)
     except duckdb.Error as exc:
         raise QueryError(f"{exc}. {ALLOWED}") from exc
     kinds = [statement.type.name for statement in statements]

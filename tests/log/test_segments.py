@@ -219,8 +219,10 @@ from comfynb.log import Log, RunRecord
 log = Log(sys.argv[1])
 run = lambda name: RunRecord(id=name, storyboard={}, cells=())
 log.add_run(run("before"))
+assert len(log.runs()) == 1 and len(log.df()) == 0
 pid = os.fork()
 log.add_run(run("child" if pid == 0 else "parent"))
+assert len(log.runs()) >= 2 and len(log.df()) == 0
 if pid:
     assert os.waitpid(pid, 0)[1] == 0
 """
