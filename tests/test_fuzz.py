@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from comfynb.backends.base import Given
 from comfynb.backends.comfyui import messages
-from comfynb.backends.comfyui.prompt import LONGEST_TEXT, MOST_GIVEN, FileRef, Prompt
+from comfynb.backends.comfyui.collected import LONGEST_TEXT, MOST_GIVEN, FileRef
+from comfynb.backends.comfyui.prompt import Prompt
 from comfynb.backends.comfyui.rejection import node_errors, rejection
 from comfynb.errors import LogError, PromptRejectedError, ServerError
 from comfynb.keyframes import Failure

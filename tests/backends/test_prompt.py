@@ -12,8 +12,9 @@ import pytest
 
 from comfynb.backends.base import Preview, Progress, Released, Started, Warned
 from comfynb.backends.comfyui import messages as m
+from comfynb.backends.comfyui.collected import FileRef
 from comfynb.backends.comfyui.messages import parse_binary, parse_text
-from comfynb.backends.comfyui.prompt import FileRef, Prompt
+from comfynb.backends.comfyui.prompt import Prompt
 from comfynb.errors import ServerError, ServerGoneError, ServerUnreachableError
 from comfynb.keyframes import Failure
 

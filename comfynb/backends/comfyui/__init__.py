@@ -11,8 +11,11 @@ messages   what the socket says, as typed values
 socket     one connection: handshake, reconnect with back-off, gone
 asking     what a server knows of prompts: queue, history, jobs
 releases   which ComfyUI can do what
+rejection  why a prompt was refused, node by node
+uploads    input files on their way to the server, each once
+collected  what the nodes of one prompt gave: files, frames, texts, all of it bounded
 prompt     one prompt on the server: a small state machine fed by messages and by asking
-backend    the three together
+backend    all of it together
 """
 
 from comfynb.backends.comfyui.address import Address

@@ -21,8 +21,9 @@ from comfynb.backends.base import Backend, Line, Listener, Outcome, ServerInfo
 from comfynb.backends.comfyui import messages as m
 from comfynb.backends.comfyui.address import Address
 from comfynb.backends.comfyui.asking import Asking, Found
+from comfynb.backends.comfyui.collected import FileRef
 from comfynb.backends.comfyui.http import Http, NotSentError
-from comfynb.backends.comfyui.prompt import FileRef, Prompt
+from comfynb.backends.comfyui.prompt import Prompt
 from comfynb.backends.comfyui.rejection import node_errors
 from comfynb.backends.comfyui.releases import MARK, Release
 from comfynb.backends.comfyui.socket import Connection, probe

@@ -18,9 +18,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from comfynb.backends.base import (
     Ending,
@@ -34,39 +33,19 @@ from comfynb.backends.base import (
     Warned,
 )
 from comfynb.backends.comfyui import messages as m
-from comfynb.errors import BackendError, ServerError, ServerGoneError
+from comfynb.backends.comfyui.collected import (
+    SOCKET_RESULT,
+    Collected,
+    Fetch,
+    Said,
+    class_of,
+    name_of,
+)
+from comfynb.errors import BackendError, ServerError
 from comfynb.keyframes import Failure
-from comfynb.values import has_lone_surrogate, short
 from comfynb.workflows import leaf_nodes
 
 logger = logging.getLogger(__name__)
-
-SOCKET_RESULT = "SaveImageWebsocket"
-"""Its results travel as binary frames and never reach the history (ComfyUI 0.3.75)."""
-
-MOST_GIVEN = 1000
-"""Files, frames and texts that one prompt may give."""
-LONGEST_TEXT = 100_000
-"""Characters of one text that are kept."""
-LONGEST_NAME = 1000
-"""Characters of a file's name, and of its folder's; file systems take 255 bytes."""
-
-
-T = TypeVar("T")
-Said = Mapping[str, Any]
-"""What a node says of its outputs, as in `executed` and in the history."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileRef:
-    """A file as ComfyUI names it, for GET /view."""
-
-    filename: str
-    subfolder: str
-    type: str
-
-
-Fetch = Callable[[FileRef], Awaitable[bytes]]
 
 _VERDICTS = (m.ExecutionCached, m.ExecutionSuccess, m.ExecutionFailed, m.ExecutionInterrupted)
 """What a history entry's messages can tell that matters after the end."""
@@ -104,19 +83,13 @@ class Prompt:
         self.released = False
         self.done = asyncio.Event()
         self.sent_at = self.heard_at = time.monotonic()
-        self._graph, self._listener, self._fetch = graph, listener, fetch
+        self._graph, self._listener = graph, listener
+        self._collected = Collected(graph, fetch, self.warn)
         self._leaves = set(leaf_nodes(graph))
         self._started_at: float | None = None
         self._reported_at: float | None = None
         self._current: str | None = None
         self._cached: frozenset[str] = frozenset()
-        self._fetches: dict[str, list[asyncio.Task[bytes]]] = {}
-        self._files: dict[str, list[FileRef]] = {}
-        self._texts: dict[str, list[str]] = {}
-        self._frames: dict[str, list[bytes]] = {}
-        self._promised: dict[str, int] = {}  # frames that a node said it would send
-        self._given = 0
-        self._temporary: set[str] = set()
         self._unknown_words: tuple[str, ...] = ()
         self._failure: Failure | None = None
         self._complete = False  # every leaf has reported: what comes later changes nothing
@@ -162,14 +135,14 @@ class Prompt:
 
     def _on_progress(self, message: m.NodeProgress) -> None:
         self._current = message.node
-        if self._class(message.node) == SOCKET_RESULT and 0 < message.maximum <= MOST_GIVEN:
-            self._promised[message.node] = int(message.maximum)
+        if class_of(self._graph, message.node) == SOCKET_RESULT:
+            self._collected.promise(message.node, message.maximum)
         self._listener(Progress(message.node, message.value, message.maximum))
 
     def _on_image(self, message: m.ImageFrame) -> None:
         node = message.node or self._current or ""
-        if self._class(node) == SOCKET_RESULT:
-            self._frames.setdefault(node, []).extend(self._room_for([message.data]))
+        if class_of(self._graph, node) == SOCKET_RESULT:
+            self._collected.take_frame(node, message.data)
         else:
             self._listener(Preview(node, message.data, message.mime))
 
@@ -279,50 +252,10 @@ class Prompt:
         words = output.get("unknown_words")
         if isinstance(words, list):
             self._unknown_words = tuple(str(word)[:80] for word in words[:100])
-        if node not in self._fetches:
-            refs = self._files[node] = self._room_for(self._sound(node, _files(output)))
-            self._texts[node] = self._room_for(self._said(node, output))
-            if refs and all(ref.type == "temp" for ref in refs):
-                self._temporary.add(node)
-            self._fetches[node] = [asyncio.ensure_future(self._fetch(ref)) for ref in refs]
-        if self._leaves and self._leaves <= self._fetches.keys():
+        self._collected.take(node, output)
+        if self._leaves and self._leaves <= self._collected.reported:
             self._complete = True
             self.done.set()
-
-    def _sound(self, node: str, refs: Iterable[FileRef]) -> Iterator[FileRef]:
-        """Leave out files that cannot be asked for."""
-        for ref in refs:
-            parts = (ref.filename, ref.subfolder, ref.type)
-            if any(len(part) > LONGEST_NAME or has_lone_surrogate(part) for part in parts):
-                self.warn(f"node {self._name(node)} named a file that cannot exist: {short(parts)}")
-            else:
-                yield ref
-
-    def _said(self, node: str, output: Said) -> Iterator[str]:
-        """Find the texts of a node that gives some: {"text": ["..."]}, as PreviewAny does."""
-        texts = output.get("text", ())
-        for said in texts if isinstance(texts, list | tuple) else (texts,):
-            if not isinstance(said, str | int | float):
-                continue
-            text = str(said)
-            if len(text) > LONGEST_TEXT:
-                self.warn(
-                    f"node {self._name(node)} gave a text of {len(text):,} characters; the first "
-                    f"{LONGEST_TEXT:,} are kept"
-                )
-            yield text[:LONGEST_TEXT]
-
-    def _room_for(self, given: Iterable[T]) -> list[T]:
-        """Return as much of it as a prompt may still give; say once that there was more."""
-        taken = []
-        for one in given:
-            if self._given == MOST_GIVEN:
-                self.warn(f"the prompt gave more than {MOST_GIVEN:,} outputs; the rest is left out")
-            self._given += 1
-            if self._given > MOST_GIVEN:
-                break
-            taken.append(one)
-        return taken
 
     def _left_worker(self) -> None:
         self.release()
@@ -332,7 +265,7 @@ class Prompt:
         """The prompt is over: settle, or ask the history what the socket did not say."""
         if self.done.is_set():
             return
-        silent = self._leaves - self._fetches.keys() - self._frames.keys()
+        silent = self._leaves - self._collected.reported - self._collected.sent
         if not asked and silent and self._failure is None and self._status != "interrupted":
             # A leaf that shows nothing, or a message that got lost: only the history knows.
             self.ask = True
@@ -347,40 +280,15 @@ class Prompt:
         """
         if self._error is not None:
             raise self._error
-        given: list[Given] = []
-        order = {node: position for position, node in enumerate(self._graph)}
-        nodes = {*self._fetches, *self._frames}
+        given = await self._collected.given(self._lost)
+        return self._judge(given, _between(self._reported_at, time.monotonic()))
 
-        def place(node: str) -> tuple[bool, int, str]:
-            # What was saved comes before what was only looked at: it is the keyframe's picture.
-            return node in self._temporary, order.get(_root(node), len(order)), node
-
-        for node in sorted(nodes, key=place):
-            parts = [(data, "", False) for data in self._frames.get(node, ())]
-            fetches = zip(self._files.get(node, ()), self._fetches.get(node, ()), strict=True)
-            for ref, task in fetches:
-                try:
-                    parts.append((await task, ref.filename, False))
-                except ServerGoneError:
-                    raise
-                except BackendError as exc:
-                    # A server that restarted has no temporary files any more.
-                    self._file_gone |= isinstance(exc, ServerError) and exc.status == 404
-                    hint = "it was made but could not be read; retry makes it again"
-                    self._fail(Failure("fetch", str(exc), self._name(node), hint))
-            texts = self._texts.get(node, ())
-            parts += [(text.encode("utf-8", "replace"), "", True) for text in texts]
-            given.extend(Given(node, index, *part) for index, part in enumerate(parts))
-        self._warn_of_lost_frames()
-        return self._judge(tuple(given), _between(self._reported_at, time.monotonic()))
-
-    def _warn_of_lost_frames(self) -> None:
-        for node, promised in self._promised.items():
-            if 0 < (came := len(self._frames.get(node, ()))) < promised:
-                self.warn(
-                    f"{came} of {promised} pictures of node {self._name(node)} came: what is sent "
-                    "over the socket is lost when it breaks. SaveImage keeps every one"
-                )
+    def _lost(self, node: str, error: BackendError) -> None:
+        """Note a file that cannot be had."""
+        # A server that restarted has no temporary files any more.
+        self._file_gone |= isinstance(error, ServerError) and error.status == 404
+        hint = "it was made but could not be read; retry makes it again"
+        self._fail(Failure("fetch", str(error), name_of(self._graph, node), hint))
 
     def _judge(self, given: tuple[Given, ...], fetch_ms: float | None) -> Outcome:
         """Tell how it ended; what a prompt gave before it broke off is kept, and is not `done`."""
@@ -410,8 +318,8 @@ class Prompt:
         text = "the workflow ended well but gave no picture, nor anything else"
         hint = "it needs an output node such as SaveImage whose branch is not muted or blocked"
         for leaf in self._leaves:
-            if self._class(leaf) == SOCKET_RESULT:
-                text = f"the pictures of node {self._name(leaf)} did not come"
+            if class_of(self._graph, leaf) == SOCKET_RESULT:
+                text = f"the pictures of node {name_of(self._graph, leaf)} did not come"
                 hint = (
                     "they travel over the socket only and are lost when it breaks: put SaveImage "
                     "or PreviewImage in its place, then retry"
@@ -439,10 +347,7 @@ class Prompt:
 
     async def drop_fetches(self) -> None:
         """Nobody wants its bytes any more, or all are here."""
-        tasks = [task for group in self._fetches.values() for task in group]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._collected.drop()
 
     def _alive(self) -> None:
         self.heard_at, self.absent_since = time.monotonic(), None
@@ -455,34 +360,9 @@ class Prompt:
     def _fail(self, failure: Failure) -> None:
         self._failure = self._failure or failure
 
-    def _class(self, node: str) -> str:
-        entry = self._graph.get(_root(node))
-        return str(entry.get("class_type", "")) if isinstance(entry, Mapping) else ""
-
-    def _name(self, node: str) -> str:
-        return f"{node} ({self._class(node)})"
-
-
-def _root(node: str) -> str:
-    """Return the node of our graph that a node belongs to: "2" for "2.0.0.1"."""
-    return node.partition(".")[0]
-
 
 def _between(begin: float | None, end: float | None) -> float | None:
     return None if begin is None or end is None else max(0.0, end - begin) * 1000
-
-
-def _files(output: Said) -> list[FileRef]:
-    """Find the files in a node's output, whatever key they stand under ("images", "gifs", ...)."""
-    return [
-        FileRef(
-            entry["filename"], str(entry.get("subfolder") or ""), str(entry.get("type") or "output")
-        )
-        for entries in output.values()
-        if isinstance(entries, list)
-        for entry in entries
-        if isinstance(entry, dict) and isinstance(entry.get("filename"), str)
-    ]
 
 
 def _hint(message: m.ExecutionFailed) -> str:
