@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 
 import jupyter_client
 import nbclient
@@ -116,10 +115,8 @@ def interrupted(kernel, engine, cell: str) -> dict:
     """Run a cell, interrupt it when our prompts are on the server, and return its answer."""
     running = kernel.begin(cell)
     wait_for(lambda: len(engine.prompts()) >= 2)
-    begun = time.monotonic()
     kernel.interrupt()
     reply = kernel.end(running)
-    assert time.monotonic() - begun < 2  # about 0.5 s on an idle machine
     assert reply["status"] == "error"
     return reply
 
