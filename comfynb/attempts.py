@@ -109,7 +109,7 @@ class Attempts:
             outcome = replace(outcome, status="cancelled", failure=failures.CANCELLED)  # by us
         self._lost[cell.index] += 1
         if outcome.status == "lost" and self._may_try(cell, lane):
-            self._states.change(cell.index, status="queued", preview=None, step=None)
+            self._requeue(cell)
             return None
         return await loop.in_worker(results.keep, cell, prompt_id, outcome, ear.warned, begun)
 
@@ -145,6 +145,10 @@ class Attempts:
                     logger.warning("%s could not be asked: %s", lane.label, exc)
                     continue
                 if keyframe is not None:
+                    stopped = keyframe.status == "cancelled"  # by somebody; now it is wanted
+                    if stopped and resubmit_lost and self._may_try(cell, lane):
+                        self._requeue(cell)
+                        return None
                     return keyframe
                 asked.add(lane.label)
             if record.server in asked:
@@ -160,7 +164,7 @@ class Attempts:
         server = sent[-1].server
         sent_to = [lane for lane in lanes if lane.label == server]
         if resubmit_lost and all(self._may_try(cell, lane) for lane in sent_to):
-            self._states.change(cell.index, status="queued", preview=None, step=None)
+            self._requeue(cell)
             return None
         results, failure = replace(self._results, server=server), failures.lost_before(server)
         return results.unmade(cell, "lost", failure)
@@ -195,6 +199,9 @@ class Attempts:
             if index in indices:
                 by_lane.setdefault(lane, []).append(prompt_id)
         await asyncio.gather(*(lane.backend.cancel(ids) for lane, ids in by_lane.items()))
+
+    def _requeue(self, cell: Cell) -> None:
+        self._states.change(cell.index, status="queued", preview=None, step=None)
 
     def _may_try(self, cell: Cell, lane: Lane) -> bool:
         return self._lost[cell.index] < MOST_ATTEMPTS and not lane.backend.billed

@@ -12,7 +12,8 @@ Four rules stand behind the table.
   dropped socket, a restart or kill -9 on either side) there is somebody to ask: /queue first and
   then /history, or /api/jobs where the server has it.
 * A picture that exists on a server is fetched, never made again. What a dead session sent is
-  adopted: followed by asking, since its messages belong to a client id that died with it.
+  adopted: followed by asking, since its messages belong to a client id that died with it. If
+  somebody stopped it meanwhile, it is wanted again now: it goes back to the queue.
 * `lost` is what a server says of a prompt that it should have and does not: it was restarted, or
   somebody cleared its queue. The cell goes back to the queue for one new attempt under a new
   prompt id, but never where attempts are billed, and not with `resubmit_lost=False`.
@@ -57,13 +58,13 @@ STEPS: tuple[Step, ...] = (
     Step("submitted", "cancelled", "the user, or somebody who took it off the server"),
     Step("submitted", "lost", "the server does not know it, and there is no attempt left"),
     Step("submitted", "unknown", "a dead session sent it to a server that is not connected"),
-    Step("submitted", "queued", "the server does not know it, or is gone while another lives"),
+    Step("submitted", "queued", "the server forgot it, or is gone while another lives"),
     Step("running", "done", "every output is here, checked and durable"),
     Step("running", "failed", "a node failed, or a picture is bad, or the server is gone"),
     Step("running", "cancelled", "the user, or somebody who interrupted it"),
     Step("running", "lost", "the server was restarted, and there is no attempt left"),
     Step("running", "unknown", "its server went away while a dead session's prompt was followed"),
-    Step("running", "queued", "the server was restarted, or is gone while another lives"),
+    Step("running", "queued", "the server forgot it, or is gone while another lives"),
 )
 """All of them; the table in this module's docstring is made from it."""
 

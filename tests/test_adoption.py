@@ -128,6 +128,18 @@ async def test_what_a_restarted_server_forgot_is_lost_or_sent_once_more_as_one_l
         assert own_engine.ended() == set(sent(studio)[before:])
 
 
+async def test_what_somebody_stopped_meanwhile_is_made_when_it_is_wanted_again(
+    engine, connect, kill
+):
+    kill(engine)
+    (running,) = engine.get("/queue")["queue_running"]
+    engine.post("/interrupt", {"prompt_id": running[1]})
+    with connect(engine.url) as studio:
+        assert all(k.ok for k in await studio.run(SCENES))
+        assert len(sent(studio)) == COUNT + 1
+        assert studio.log.orphans() == []
+
+
 async def test_what_is_on_a_server_that_is_not_connected_is_unknown_until_it_is(
     own_engine, engine, connect, kill
 ):
