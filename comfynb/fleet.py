@@ -127,6 +127,10 @@ class Fleet:
         for task in self._connecting.values():
             task.cancel()
         await asyncio.gather(*self._connecting.values(), return_exceptions=True)
+        # We are the run's and would hold it: with it go its studio and its server, and those
+        # should go at once, not whenever somebody collects rings.
+        self._connecting.clear()
+        self._feed, self._admit = None, _anything
 
     # -- one lane
 
@@ -176,3 +180,7 @@ class Fleet:
             logger.warning("%s is given no pictures to make for now: %s", lane.label, error)
         self._refused[lane] = error
         self._settled.set()
+
+
+async def _anything(lane: Lane) -> None:
+    """Admit a server: nothing is wanted of it any more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import weakref
 
 import psutil
 from support import scenes, sockets_to, tasks_on_our_loop, until, wait_for
@@ -78,6 +79,21 @@ async def test_a_run_outlives_its_closed_studio_and_then_lets_go_of_everything(
     await until(lambda: tasks_on_our_loop() == [])
     assert sockets_to(engine.port) == 0
     assert len(comfynb.Log(tmp_path / "log", read_only=True).keyframes(status="done")) == 4
+
+
+async def test_a_run_that_has_ended_holds_no_ring_of_references(engine, flow, tmp_path):
+    """It would keep its studio, and with it the server, until somebody collects garbage."""
+    studio = comfynb.connect(engine.url, workflow=flow, log=tmp_path / "log")
+    run = studio.run(scenes(1))
+    await run
+    left = [weakref.ref(run), weakref.ref(studio)]
+    gc.collect()
+    gc.disable()
+    try:
+        del run, studio
+        await until(lambda: not any(ref() for ref in left))
+    finally:
+        gc.enable()
 
 
 async def test_forgotten_studios_are_closed(engine, flow, tmp_path):
