@@ -13,11 +13,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
-from comfynb import loop
+from comfynb import failures, loop
 from comfynb.cells import Cell
 from comfynb.errors import ClosedError, LogError, SceneError
 from comfynb.keyframes import EMPTY, ENDED, MADE, Keyframe, Status
-from comfynb.log import Log, RunRecord
+from comfynb.log import Log, RunRecord, SubmittedRecord
 from comfynb.loop import Signal
 from comfynb.run import Run
 from comfynb.scenes import Storyboard
@@ -71,13 +71,19 @@ class Board:
                 self._given.append(keyframe)
 
     @classmethod
-    def of_run(cls, record: RunRecord, keyframes: Iterable[Keyframe]) -> Board:
+    def of_run(
+        cls,
+        record: RunRecord,
+        keyframes: Iterable[Keyframe],
+        orphans: Iterable[SubmittedRecord] = (),
+    ) -> Board:
         """Lay out a run out of the log.
 
         Args:
             record: The run.
             keyframes: Of its cells, and those made before at the same places. Each cell shows the
                 latest of its key; where there is none, the latest picture of its place, as stale.
+            orphans: What dead sessions sent for its cells: without a picture these are `unknown`.
         """
         storyboard = Storyboard.from_dict(record.storyboard)
         scenes = {scene.id: scene for scene in storyboard}
@@ -102,6 +108,10 @@ class Board:
             if keyframe.status in MADE:
                 by_place[_place(keyframe)] = keyframe
         current = {cell.index: by_key[cell.key] for cell in cells if cell.key in by_key}
+        sent = {orphan.key: orphan for orphan in orphans}
+        for cell in cells:
+            if cell.key in sent and cell.key not in by_key:
+                current[cell.index] = _unknown(cell, sent[cell.key])
         older = {cell.index: by_place.get(_place(cell)) for cell in cells}
         stale = {i: k for i, k in older.items() if k is not None and i not in current}
         return cls(cells, keyframes=stale | current, stale=stale.keys(), title=storyboard.title)
@@ -122,9 +132,8 @@ class Board:
         keys = {cell.key for cell in record.cells}
         scenes = {cell.scene for cell in record.cells}
         # Pictures of its scenes count too: a cell may have been changed since and not been made.
-        return cls.of_run(
-            record, [k for k in log.keyframes() if k.key in keys or k.scene.id in scenes]
-        )
+        shown = [k for k in log.keyframes() if k.key in keys or k.scene.id in scenes]
+        return cls.of_run(record, shown, log.orphans(keys=keys))
 
     @property
     def state(self) -> Snapshot:
@@ -277,6 +286,24 @@ Place = tuple[str, frozenset[tuple[str, str]]]
 def _place(of: Cell | Keyframe) -> Place:
     """Return what a cell is about, whatever its prompt and graph: its scene, and its axes."""
     return of.scene.id, frozenset(of.axes.items())
+
+
+def _unknown(cell: Cell, sent: SubmittedRecord) -> Keyframe:
+    return Keyframe(
+        id=sent.prompt_id,
+        run=sent.run,
+        key=cell.key,
+        scene=cell.scene,
+        status="unknown",
+        prompt=cell.prompt,
+        negative=cell.negative,
+        seed=cell.seed,
+        knobs=cell.knobs,
+        axes=cell.axes,
+        error=failures.unknown(sent.server),
+        server=sent.server,
+        created_at=sent.created_at,
+    )
 
 
 def run_record(log: Log, run: str | None = None) -> RunRecord:
