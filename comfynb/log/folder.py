@@ -5,6 +5,7 @@
     seg/                   rows: segments.py writes them, listing.py finds them
     blobs/ab/abcd...png    pictures as the server sent them, named by their sha256
     thumbs/ab/abcd...webp  small copies of them; may be deleted
+    servers/<sha256>.json  what servers said of their node types; may be deleted (servers.py)
 
 Whatever is inside may come from a stranger (a log opened from a download): links are not
 followed, and only names that we could have written are looked at.
