@@ -9,6 +9,7 @@ said: silence would make a loss look like a log that never had the row.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 import warnings
@@ -33,6 +34,13 @@ Parameters = Sequence[Any] | Mapping[str, Any] | None
 Answer = TypeVar("Answer")
 
 _ATTEMPTS = 50
+_ABOUT_THE_QUERY = (
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.ConversionException,
+    duckdb.ParserException,
+    duckdb.PermissionException,
+)
 
 
 class _Database:
@@ -75,6 +83,7 @@ class Reader:
         self._lock = threading.RLock()
         self._counted: dict[Path, tuple[int, int]] = {}  # size in bytes, lines that are no rows
         self._damaged: set[str] = set()
+        self._rejected: set[Path] = set()
         self._database: _Database | None = None
         self._said_newer = False
         _readers.add(self)
@@ -128,7 +137,7 @@ class Reader:
             raise QueryError(f"{exc}. {views.ALLOWED}", folder=str(self.root)) from exc
 
     def _ask(self, query: str, ask: Callable[[DuckDBPyConnection], Answer]) -> Answer:
-        listing = list_segments(self.root)
+        listing = self._list()
         for _ in range(_ATTEMPTS):
             try:
                 with self._lock:
@@ -139,13 +148,42 @@ class Reader:
                     self._say_newer(found)
                     self._count(listing, cursor)
                     return ask(cursor)
-            except (duckdb.Error, OSError):
-                before, listing = listing, list_segments(self.root)
+            except (duckdb.Error, OSError) as exc:
+                before, listing = listing, self._list()
                 if listing == before:
-                    raise
+                    if isinstance(exc, _ABOUT_THE_QUERY) or not self._reject(listing):
+                        raise
+                    listing = self._list()
         raise LogError(
             f"the log at {self.root} changes faster than it can be read", folder=str(self.root)
         )
+
+    def _list(self) -> Listing:
+        listing = list_segments(self.root)
+        with self._lock:
+            rejected = self._rejected.intersection((*listing.sealed, *listing.active))
+        if not rejected:
+            return listing
+        return dataclasses.replace(
+            listing,
+            sealed=tuple(path for path in listing.sealed if path not in rejected),
+            active=tuple(path for path in listing.active if path not in rejected),
+            damaged=(*listing.damaged, *sorted(path.name for path in rejected)),
+        )
+
+    def _reject(self, listing: Listing) -> bool:
+        """Find the files that look whole and cannot be read; they would fail every query."""
+        alone = [Listing(sealed=(path,)) for path in listing.sealed]
+        alone += [Listing(active=(path,)) for path in listing.active]
+        bad = {
+            path
+            for one in alone
+            for path in (*one.sealed, *one.active)
+            if _may_be_read(path) and not views.is_sound(one)
+        }
+        with self._lock:
+            self._rejected |= bad
+        return bool(bad)
 
     def _opened(self, listing: Listing) -> _Database:
         known = self._database
@@ -192,6 +230,14 @@ class Reader:
         if news:
             text = f"the log at {self.root} is read without {', '.join(news)}"
             warnings.warn(f"{text}; all other rows are there", stacklevel=4)
+
+
+def _may_be_read(path: Path) -> bool:
+    try:
+        with path.open("rb"):
+            return True
+    except OSError:
+        return False
 
 
 def _lines(path: Path) -> int:

@@ -72,6 +72,8 @@ def seal(path: Path, connection: DuckDBPyConnection) -> bool:
     """
     lines, torn = _lines(path)
     if not lines:
+        if torn:
+            logger.warning("%s was nothing but a torn line, and is removed", path)
         path.unlink()
         return True
     with contextlib.ExitStack() as cleanup:
@@ -171,6 +173,8 @@ def adopt(segments: Path, connection: DuckDBPyConnection) -> int:
                     sync_folder(segments)
                     path = claimed
                 sealed += seal(path, connection)
+        except duckdb.InvalidInputException as exc:  # no rows of ours; the next may be
+            logger.warning("%s cannot be sealed and stays as it is: %s", path, exc)
         finally:
             os.close(descriptor)
     return sealed

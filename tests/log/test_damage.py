@@ -6,7 +6,7 @@ import os
 import pytest
 
 from comfynb.errors import LogError, LogVersionError
-from comfynb.log import Log
+from comfynb.log import Log, RunRecord
 
 
 @pytest.fixture
@@ -41,6 +41,36 @@ def test_garbage_in_the_middle_loses_the_rows_it_hit_only(three):
     with pytest.warns(UserWarning, match="1 damaged line"):
         assert scenes(fresh) == ["scene-0", "scene-2"]
     assert fresh.skipped_lines == {segment.name: 1}
+
+
+@pytest.mark.parametrize("where", ["data", "footer"])
+def test_a_sealed_segment_that_is_damaged_inside_is_named_and_the_others_are_read(three, where):
+    log, _ = three
+    log.close()
+    log.compact()
+    (sealed,) = (log.folder / "seg").glob("*.parquet")
+    other = Log(log.folder)
+    other.add_run(RunRecord(id="run-2", storyboard={}, cells=()))
+    other.close()
+    data = bytearray(sealed.read_bytes())
+    footer = int.from_bytes(data[-8:-4], "little")
+    begin = 4 if where == "data" else len(data) - 8 - footer
+    data[begin : begin + 400] = os.urandom(400)
+    sealed.write_bytes(data)
+    fresh = Log(log.folder)
+    with pytest.warns(UserWarning, match=f"without the damaged file seg/{sealed.name}"):
+        assert fresh.keyframes() == []
+    assert [run.id for run in fresh.runs()] == ["run-2"]
+    assert len(fresh.df()) == 0
+
+
+def test_a_huge_file_of_garbage_is_named_and_the_others_are_read(three):
+    log, segment = three
+    garbage = segment.with_name("1795349433039-00000000.jsonl")
+    with garbage.open("wb") as file:
+        file.truncate(150 * 2**20)
+    with pytest.warns(UserWarning, match=f"seg/{garbage.name}"):
+        assert scenes(Log(log.folder)) == ["scene-0", "scene-1", "scene-2"]
 
 
 def test_zeros_at_the_end_lose_nothing(three):
