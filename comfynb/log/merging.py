@@ -117,16 +117,8 @@ def _groups(root: Path, connection: DuckDBPyConnection, least: int) -> Iterator[
     sealed = list_segments(root).sealed
     if len(sealed) < least:
         return
-    counted = connection.execute(
-        "SELECT filename, count(*), max(v) FROM "
-        f"read_parquet({path_list(sealed)}, union_by_name=true, filename=true) "
-        "GROUP BY filename"
-    ).fetchall()
-    rows = {
-        Path(name): count
-        for name, count, version in counted
-        if count < SMALL_ROWS and (version or 0) <= ROW_VERSION
-    }
+    counted = ((path, _small(path, connection)) for path in sealed)
+    rows = {path: count for path, count in counted if count is not None}
     if len(rows) < least:
         return
     group: list[Path] = []
@@ -137,6 +129,22 @@ def _groups(root: Path, connection: DuckDBPyConnection, least: int) -> Iterator[
         group.append(path)
     if len(group) > 1:
         yield group
+
+
+def _small(path: Path, connection: DuckDBPyConnection) -> int | None:
+    """Return how many rows a file has that may go into a merge; None where it shall not."""
+    file = f"read_parquet({path_list([path])})"
+    try:
+        ((rows, version),) = connection.execute(f"SELECT count(*), max(v) FROM {file}").fetchall()
+        if rows >= SMALL_ROWS or (version or 0) > ROW_VERSION:
+            return None
+        # Read whole first: one that is damaged inside stays, and does not stop the others.
+        connection.execute(f"SELECT max(hash(COLUMNS(*))) FROM {file}").fetchall()
+    except duckdb.InterruptException:
+        raise
+    except duckdb.Error:
+        return None
+    return int(rows)
 
 
 def _remove_litter(segments: Path) -> None:

@@ -70,6 +70,19 @@ def test_no_merge_becomes_too_large(parts, monkeypatch):
     assert scenes(parts) == SCENES
 
 
+@pytest.mark.filterwarnings("ignore:.*without the damaged file")
+def test_a_file_that_is_damaged_inside_is_left_out_and_stays(parts, monkeypatch):
+    monkeypatch.setattr(merging, "FILES", 3)
+    damaged = parts.folder / "seg" / names(parts)[2]
+    data = bytearray(damaged.read_bytes())
+    data[4:404] = os.urandom(400)
+    damaged.write_bytes(data)
+    parts.compact()
+    assert len(names(parts)) == 2
+    assert damaged.read_bytes() == data
+    assert scenes(Log(parts.folder)) == [f"scene-{i}" for i in range(10) if i not in (4, 5)]
+
+
 def test_a_row_that_two_segments_have_is_merged_once_and_done_wins(parts, make_keyframe, png):
     data = png()
     made = make_keyframe("owl", [data], seconds=20)
