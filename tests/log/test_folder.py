@@ -150,7 +150,7 @@ def test_a_file_in_the_place_of_the_folder_is_an_error_that_names_it(tmp_path, m
 
 
 def test_every_column_is_in_the_docs_as_it_is_in_the_schema():
-    text = (Path(__file__).parents[2] / "docs" / "log.md").read_text()
+    text = (Path(__file__).parents[2] / "comfynb" / "log" / "FORMAT.md").read_text()
     documented = text.split("<!-- columns -->\n")[1].split("<!-- /columns -->")[0]
     assert documented == markdown(), "put comfynb.log.schema.markdown() between the marks"
     for column in COLUMNS:
