@@ -94,7 +94,7 @@ class Run(Watched):
         self._open = {cell.index for cell in plan.cells}
         self._unwanted = self._attempts.unwanted
         self._paused = self._feeding = False
-        self._all_ended = asyncio.Event()
+        self._started, self._all_ended = asyncio.Event(), asyncio.Event()
         self._began, self._over = time.monotonic(), 0.0
         stores.hold_again(store)
         try:
@@ -102,7 +102,8 @@ class Run(Watched):
         except BaseException:
             stores.let_go(store)
             raise
-        self._work_task = loop.start(self._work())
+        self._working: asyncio.Task[None] | None = None
+        loop.start(self._work())
 
     # -- public: observing (see `Watched`)
 
@@ -176,6 +177,8 @@ class Run(Watched):
     # -- the whole
 
     async def _work(self) -> None:
+        self._working = asyncio.current_task()
+        self._started.set()
         share = making(self._store)
         share.enter()
         try:
@@ -416,7 +419,10 @@ class Run(Watched):
         }
         self._unwanted |= wanted  # also those that are on their way from one place to the next
         if scenes is None and not self._feeding:
-            self._work_task.cancel()
+            await self._started.wait()
+            assert self._working is not None
+            # Here and now, and not across threads: a moment later it might be feeding its lanes.
+            self._working.cancel()
             await self._states.until_ended()
             return
         for cell in [cell for cell in self._todo if cell.index in wanted]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import json
 import signal
 import threading
@@ -23,6 +24,7 @@ from support import (
 )
 
 import comfynb
+from comfynb import loop
 from comfynb.testing import FaultProxy, LateAnswer, Reply, RequestRule
 
 
@@ -50,6 +52,23 @@ def _no_children_or_threads_left():
     new = {t.name for t in set(threading.enumerate()) - before}
     assert all(name.startswith(("comfynb-", "asyncio_")) for name in new), new
     assert set(psutil.Process().children(recursive=True)) <= children
+
+
+async def test_cancelled_at_any_moment_of_its_beginning_a_run_ends_quietly(studio, engine, caplog):
+    async def begin_and_cancel(moment: int) -> comfynb.Run:
+        run = studio.run(scenes(2, 100 * moment))
+        for _ in range(moment):
+            await asyncio.sleep(0.001 if moment % 2 else 0)
+        await run.cancel()
+        return run
+
+    for moment in range(40):
+        run = await loop.across(begin_and_cancel(moment))
+        assert run.ended
+        assert {k.status for k in run.result()} <= {"cancelled", "done"}
+    gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+    assert not engine.prompts()
 
 
 # Each way out is given the studio and an event; it sets the event when a run is under way on the
