@@ -280,7 +280,7 @@ def test_an_untrusted_copy_of_a_saved_notebook_shows_the_contact_sheet(lab, engi
 
 @pytest.mark.long
 def test_reloaded_mid_run_it_goes_on_live_and_offers_a_snapshot_for_the_old_sheet(lab, engine):
-    page = lab(begin(engine.url), show(5, 1.0), "grid.snapshot()")
+    page = lab(begin(engine.url), show(5, 3.0), "grid.snapshot()")  # longer than a page loads
     page.run(0)
     page.run(1)
     wait_tiles(page, 1, "done")
