@@ -49,7 +49,7 @@ test-comfyui: $(VENV)/.ready-test $(COMFYUI)/ready $(COMFYUI)/judge/ready
 	$(BIN)/pytest -m "comfyui and not long" --timeout 120 $(ARGS)
 
 test-long: $(VENV)/.ready-test $(COMFYUI)/ready
-	$(BIN)/pytest -m long --timeout 600 $(ARGS)
+	$(BIN)/pytest -m long --timeout 600 -n 2 --dist loadfile $(ARGS)
 
 bench: $(VENV)/.ready-test
 	$(BIN)/python -m bench $(ARGS)
