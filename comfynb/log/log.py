@@ -83,6 +83,11 @@ class Log(Store, Marking):
     def __repr__(self) -> str:
         return f"Log({self.shown!r})"
 
+    def _repr_html_(self) -> str:
+        from comfynb.log import card  # noqa: PLC0415 - only notebooks show it
+
+        return card.html(self, self._reader)
+
     @property
     def shown(self) -> str:
         """The folder as it is named on screen: from the working directory, or from home.
