@@ -163,7 +163,7 @@ def _pictures(log: Log, last: Sequence[Row]) -> str:
 
 def _tile(log: Log, row: Row) -> str:
     name = escape(_cut(row["name"]))
-    picture = '<span class="gone">its file is gone</span>'
+    picture = '<span class="gone">cannot be shown</span>'
     with contextlib.suppress(LogError):
         data = base64.b64encode(_small(log.thumbnail(row["sha256"]).read_bytes())).decode()
         picture = f'<img alt="{name}" src="data:image/webp;base64,{data}">'
@@ -251,7 +251,7 @@ _STYLE = """<style>
 .comfynb-log:not(#_) :is(i, .words b).failed { background: #d9413b; }
 .comfynb-log:not(#_) :is(i, .words b).lost { background: #c98a04; }
 .comfynb-log:not(#_) .pictures { display: grid; gap: 10px; margin: 14px 0 0;
-  grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(max(100px, (100% - 50px) / 6), 1fr)); }
 .comfynb-log:not(#_) figure { margin: 0; min-width: 0; position: relative; }
 .comfynb-log:not(#_) :is(img, .gone) { display: flex; width: 100%; height: auto; max-width: none;
   aspect-ratio: 1; object-fit: cover; border-radius: 6px; background: var(--tint); margin: 0; }
