@@ -247,6 +247,9 @@ class OpenLog:
     def __repr__(self) -> str:
         return f"<comfynb.OpenLog {self.log.shown}>"
 
+    def _repr_html_(self) -> str:
+        return self.log._repr_html_()
+
 
 def open_log(folder: str | Path = DEFAULT_LOG) -> OpenLog:
     """Open a log for looking; no server is needed, and none is asked.

@@ -22,6 +22,7 @@
     ├── LogError              the log folder
     │   ├── LogWriteError     a row or picture could not be made durable (disk full, read-only)
     │   ├── LogVersionError   written by a newer comfynb
+    │   ├── MarkError         what cannot be said about a keyframe (also a ValueError)
     │   └── QueryError        an SQL text that is not one SELECT over the log (also a ValueError)
     ├── KeyframeFailedError   raised on request only: `raise_for_failed`
     └── ClosedError           a studio, run or log that was closed before
@@ -283,6 +284,10 @@ class LogWriteError(LogError):
 
 class LogVersionError(LogError):
     """The log was written by a newer comfynb than this one."""
+
+
+class MarkError(LogError, ValueError):
+    """What cannot be said about a keyframe: a rating of 7, a tag of two lines, no keyframe."""
 
 
 class QueryError(LogError, ValueError):

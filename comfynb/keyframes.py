@@ -202,6 +202,11 @@ class Keyframe:
         take: The n-th keyframe of its place, from 1; numbered on read, else None.
         measures: Numbers measured on the picture later, by name.
         created_at: When it was made, UTC.
+        rating: 1 to 5, or None; this and the three below were said about it later
+            (`log.rate`, ...), and are as they were when it was read from the log.
+        tags: Sorted.
+        picked: Whether it was chosen.
+        note: A text, or "".
         pictures: Where the bytes are.
     """
 
@@ -227,6 +232,10 @@ class Keyframe:
     take: int | None = None
     measures: Mapping[str, float] = EMPTY
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    rating: int | None = None
+    tags: tuple[str, ...] = ()
+    picked: bool = False
+    note: str = ""
     pictures: Pictures | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:

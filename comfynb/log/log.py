@@ -28,6 +28,7 @@ from comfynb.log import folder as files
 from comfynb.log import records, servers
 from comfynb.log.base import Store
 from comfynb.log.blobs import Blobs, is_sha256
+from comfynb.log.marks import Mark, Marking, id_of, mark_of
 from comfynb.log.peek import may_have
 from comfynb.log.records import RunRecord, SubmittedRecord
 from comfynb.log.schema import LARGEST_ROW
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from comfynb.log.thumbnails import Thumbnails
 
 
-class Log(Store):
+class Log(Store, Marking):
     """A folder that keeps every keyframe and its pictures.
 
     It is made at the first append; one that does not exist is an empty log. Every call blocks and
@@ -81,6 +82,11 @@ class Log(Store):
 
     def __repr__(self) -> str:
         return f"Log({self.shown!r})"
+
+    def _repr_html_(self) -> str:
+        from comfynb.log import card  # noqa: PLC0415 - only notebooks show it
+
+        return card.html(self, self._reader)
 
     @property
     def shown(self) -> str:
@@ -150,6 +156,10 @@ class Log(Store):
         self._append(row, what=f"the row of {keyframe.scene.id}")
         return dataclasses.replace(keyframe, pictures=self)
 
+    def _keep(self, mark: Mark) -> None:
+        row = records.mark_row(mark, session=self._segment.session)
+        self._append(row, what=f"the {mark.field.partition(':')[0]} of keyframe {mark.keyframe}")
+
     def keep_object_info(self, server: str, object_info: Mapping[str, Any]) -> None:
         """Keep what a server said of its node types, in place of what it said before.
 
@@ -215,7 +225,7 @@ class Log(Store):
         """Return what is already made: the latest `done` keyframe of each key, as `cached`.
 
         Keys without a keyframe, or with one whose pictures are gone, are left out. The keyframes
-        have no `workflow` and no `take`.
+        have no `workflow`, no `take` and no marks.
 
         Raises:
             LogError: The log cannot be read.
@@ -246,7 +256,7 @@ class Log(Store):
             run: Id of a run; None: of all.
             scene: Id of a scene; None: of all.
             status: One status; None: any.
-            where: A condition in SQL on the columns of the view `keyframes`.
+            where: A condition in SQL on the columns of the view `keyframes`, as "rating >= 4".
             params: Values for `$name` in it.
 
         Raises:
@@ -347,6 +357,22 @@ class Log(Store):
 
         return find(self._reader, run, keys)
 
+    def marks(self, keyframe: Keyframe | str | None = None) -> list[Mark]:
+        """Return all that was said, what does not count any more too, in the order of saying.
+
+        Args:
+            keyframe: What was said about this one, its comparisons included; None: about all.
+
+        Raises:
+            MarkError: `keyframe` is no keyframe, and no id of one.
+            LogError: The log cannot be read.
+        """
+        query = (
+            "SELECT * FROM marks WHERE $id IS NULL OR target = $id OR field = 'versus:' || $id "
+            "ORDER BY created_at, id"
+        )
+        return [mark_of(row) for row in self._reader.rows(query, {"id": id_of(keyframe)})]
+
     # Frames
 
     def df(self) -> DataFrame:
@@ -365,8 +391,8 @@ class Log(Store):
         """Ask the log a question in DuckDB's SQL.
 
         Args:
-            query: One SELECT over the views `keyframes`, `latest`, `runs` and `submitted`. It can
-                read nothing else and write nothing.
+            query: One SELECT over the views `keyframes`, `latest`, `runs`, `submitted` and
+                `marks`. It can read nothing else and write nothing.
             params: Values for `?` (a sequence) or `$name` (a mapping).
 
         Raises:

@@ -13,10 +13,11 @@ from comfynb.inputs import InputFile
 from comfynb.keyframes import Keyframe
 from comfynb.log.base import Store
 from comfynb.log.log import check_images
+from comfynb.log.marks import Mark, Marking, id_of, is_about
 from comfynb.log.records import RunRecord, SubmittedRecord
 
 
-class MemoryStore(Store):
+class MemoryStore(Store, Marking):
     """Keeps keyframes and pictures in memory; see `Store` for what its calls promise."""
 
     def __init__(self) -> None:
@@ -26,6 +27,7 @@ class MemoryStore(Store):
         self._pictures: dict[str, bytes] = {}
         self._thumbnails: dict[str, bytes] = {}
         self._object_infos: dict[str, Mapping[str, Any]] = {}
+        self._marks: list[Mark] = []
 
     def __repr__(self) -> str:
         return f"MemoryStore({len(self._done)} keyframes, {len(self._pictures)} pictures)"
@@ -81,6 +83,21 @@ class MemoryStore(Store):
     ) -> list[SubmittedRecord]:
         """Return none: what is in memory dies with its session."""
         return []
+
+    def marks(self, keyframe: Keyframe | str | None = None) -> list[Mark]:
+        """Return all that was said about a keyframe, or about all; the keyframes stay as they are.
+
+        Raises:
+            MarkError: `keyframe` is no keyframe, and no id of one.
+        """
+        about = id_of(keyframe)
+        with self._lock:
+            return [mark for mark in self._marks if about is None or is_about(mark, about)]
+
+    def _keep(self, mark: Mark) -> None:
+        self._check_open()
+        with self._lock:
+            self._marks.append(mark)
 
     def read(self, sha256: str) -> bytes:
         """Return the bytes of a picture.

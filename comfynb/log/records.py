@@ -17,6 +17,7 @@ from typing import Any
 
 from comfynb.errors import SceneError
 from comfynb.keyframes import EMPTY, Failure, Keyframe, Output, Pictures, Timings
+from comfynb.log.marks import Mark
 from comfynb.log.schema import ROW_VERSION, Kind
 from comfynb.scenes import Scene
 
@@ -165,11 +166,22 @@ def submitted_row(
     }
 
 
+def mark_row(mark: Mark, *, session: str) -> Row:
+    """Return the `mark` row of a mark."""
+    return {
+        **_head(mark.id, "mark", session, mark.created_at),
+        "target": mark.keyframe,
+        "field": mark.field,
+        "value": None if mark.value is None else json_text(mark.value),
+    }
+
+
 def keyframe_of(row: Row, pictures: Pictures | None) -> Keyframe:
     """Read a keyframe back.
 
     Args:
-        row: As views.py asks for it, maps as JSON text; without `workflow` the keyframe has none.
+        row: As views.py asks for it, maps as JSON text; without `workflow` the keyframe has none,
+            without marks it has none.
         pictures: Where its bytes are.
 
     Raises:
@@ -199,6 +211,10 @@ def keyframe_of(row: Row, pictures: Pictures | None) -> Keyframe:
         take=row["take"],
         measures=mapping(row["measures"]),
         created_at=_utc(row["created_at"]),
+        rating=row.get("rating"),
+        tags=tuple(row.get("tags") or ()),
+        picked=bool(row.get("picked")),
+        note=row.get("note") or "",
         pictures=pictures,
     )
 

@@ -86,7 +86,7 @@ COLUMNS = (
     Column("checkpoint", "VARCHAR", ("run",), "The checkpoint chosen for the library workflow."),
     Column("versions", "VARCHAR", ("run",), "What made it: names and versions, as JSON text."),
     Column("target", "VARCHAR", ("mark",), "Id of the keyframe that it is about."),
-    Column("field", "VARCHAR", ("mark",), "Which of its marks: rating, tags, pick, note, ..."),
+    Column("field", "VARCHAR", ("mark",), "rating, pick, note, tag:NAME or versus:ID."),
     Column("value", "VARCHAR", ("mark",), "What is said, as JSON text; null takes it back."),
     Column("extra", "VARCHAR", _ALL, "What a newer comfynb wrote beside these, as JSON text."),
 )

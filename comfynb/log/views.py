@@ -2,14 +2,16 @@
 
 Every question gets a database of its own, in memory, with these views:
 
-    keyframes   one row a keyframe, the common knobs as typed columns, `take` numbered by place
+    keyframes   one row a keyframe, the common knobs as typed columns, `take` numbered by place,
+                and what its marks say now
     latest      of each place (scene, axes, seed) the keyframe made last
     runs        one row a run
     submitted   one row a prompt that was about to be sent
-    marks       one row for each thing that was said about a keyframe, in the order of saying
+    marks       one row for each thing that was ever said about a keyframe
     log_rows    every row of every kind as it was written, what the others are made from
 
-Three more are for ourselves: `results` (keyframes without takes), `places` (the takes alone) and
+Five more are for ourselves: `results` (keyframes without takes and marks), `places` (the takes
+alone), `marked` (what marks say now, one row a keyframe that has some), `placed` (all three) and
 `flat` (for frames). To number takes, rows are sorted, and to sort wide rows takes a hundred times
 as long as to sort their ids and to look them up: who wants many columns joins the two.
 
@@ -84,20 +86,23 @@ class Survey:
     Attributes:
         doubled: Some keyframe may be there twice, which takes four times as long to read.
         version: The greatest row version.
+        marked: There are marks, which otherwise need not be looked for.
     """
 
     doubled: bool
     version: int
+    marked: bool = False
 
 
 def survey(connection: DuckDBPyConnection) -> Survey:
     """Look at the ids and versions of all rows."""
     # Hashes are compared in half the time; two ids with one hash only cost the time to be sure.
-    ((rows, ids, version),) = connection.execute(
-        "SELECT count(*), count(DISTINCT hash(id)), (SELECT max(v) FROM log_rows) "
+    ((rows, ids, version, marked),) = connection.execute(
+        "SELECT count(*), count(DISTINCT hash(id)), (SELECT max(v) FROM log_rows), "
+        "EXISTS (SELECT 1 FROM log_rows WHERE kind = 'mark') "
         "FROM log_rows WHERE kind = 'result' AND id IS NOT NULL"
     ).fetchall()
-    return Survey(rows != ids, version or 0)
+    return Survey(rows != ids, version or 0, marked)
 
 
 def mentioned(query: str) -> list[str]:
@@ -114,9 +119,11 @@ def mentioned(query: str) -> list[str]:
 _NEEDS = {
     "results": (),
     "places": ("results",),
-    "keyframes": (),
-    "latest": ("results", "places"),
-    "flat": ("results", "places"),
+    "marked": (),
+    "placed": ("results", "places", "marked"),
+    "keyframes": ("marked",),
+    "latest": ("results", "places", "marked", "placed"),
+    "flat": ("results", "places", "marked", "placed"),
     "runs": (),
     "submitted": (),
     "marks": (),
@@ -180,7 +187,7 @@ def keyframes(condition: str) -> str:
     """
     return (
         f"SELECT * EXCLUDE (workflow, made, newest) REPLACE ({_MAPS}) "
-        f"FROM results JOIN places USING (id) WHERE {condition} ORDER BY made"
+        f"FROM placed WHERE {condition} ORDER BY made"
     )
 
 
@@ -233,8 +240,66 @@ def _flat(_: Survey) -> str:
     parts += [f"error.{name} AS error_{name}" for name in ("kind", "message", "node", "hint")]
     return (
         f"SELECT * EXCLUDE (newest, timings, error, scene_json, workflow) REPLACE ({_MAPS}), "
-        f"{', '.join(parts)} FROM results JOIN places USING (id)"
+        f"{', '.join(parts)} FROM placed"
     )
+
+
+# What a field does not know (of a stranger, or a newer comfynb) is passed over, not believed.
+_UNDERSTOOD = """value IS NULL OR CASE
+    WHEN field = 'rating' THEN value IN ('1', '2', '3', '4', '5')
+    WHEN field = 'pick' OR starts_with(field, 'tag:') THEN value = 'true'
+    WHEN field = 'note' THEN json_type(TRY_CAST(value AS JSON)) = 'VARCHAR'
+    WHEN starts_with(field, 'versus:') THEN substr(field, 8) <> target
+        AND value IN (to_json(target)::VARCHAR, to_json(substr(field, 8))::VARCHAR)
+    ELSE false END"""
+
+
+def _with_marks(found: Survey, rows: str) -> str:
+    """Return a query for rows with what their marks say."""
+    if not found.marked:  # a join takes time even with nothing to join
+        return (
+            "SELECT *, NULL::TINYINT AS rating, []::VARCHAR[] AS tags, false AS picked, "
+            f"NULL::VARCHAR AS note, 0 AS wins, 0 AS losses FROM ({rows})"
+        )
+    return (
+        "SELECT * REPLACE (coalesce(tags, []) AS tags, coalesce(picked, false) AS picked, "
+        "coalesce(wins, 0) AS wins, coalesce(losses, 0) AS losses) "
+        f"FROM ({rows}) LEFT JOIN marked USING (id)"
+    )
+
+
+def _marked(found: Survey) -> str:
+    """Return what was said last in each field, one row a keyframe that has marks."""
+    rows = _distinct("mark", dataclasses.replace(found, doubled=True))
+    last = "PARTITION BY target, field ORDER BY created_at DESC NULLS LAST, id DESC"
+    # No WITH, and a GROUP BY outermost: so DuckDB leaves the join out where nobody wants its
+    # columns (2.0.0; a WITH that is used twice keeps it).
+    return f"""
+        SELECT said.id AS id,
+            max(TRY_CAST(said.value AS TINYINT)) FILTER (said.field = 'rating') AS rating,
+            list_sort(list(substr(said.field, 5)) FILTER (starts_with(said.field, 'tag:'))) AS tags,
+            bool_or(said.field = 'pick') AS picked,
+            max(json_extract_string(TRY_CAST(said.value AS JSON), '$'))
+                FILTER (said.field = 'note') AS note,
+            (count(*) FILTER (said.field = 'win'))::INTEGER AS wins,
+            (count(*) FILTER (said.field = 'loss'))::INTEGER AS losses
+        FROM (
+            SELECT unnest(CASE
+                WHEN NOT starts_with(field, 'versus:')
+                    THEN [{{'id': target, 'field': field, 'value': value}}]
+                WHEN json_extract_string(TRY_CAST(value AS JSON), '$') = target
+                    THEN [{{'id': target, 'field': 'win', 'value': NULL}},
+                        {{'id': substr(field, 8), 'field': 'loss', 'value': NULL}}]
+                ELSE [{{'id': target, 'field': 'loss', 'value': NULL}},
+                    {{'id': substr(field, 8), 'field': 'win', 'value': NULL}}]
+                END) AS said
+            FROM (
+                SELECT target, field, value
+                FROM (SELECT * REPLACE (nullif(value, 'null') AS value) FROM ({rows}))
+                WHERE target IS NOT NULL AND ({_UNDERSTOOD})
+                QUALIFY row_number() OVER ({last}) = 1
+            ) WHERE value IS NOT NULL
+        ) GROUP BY said.id"""
 
 
 def _others(kind: Kind) -> Callable[[Survey], str]:
@@ -248,10 +313,10 @@ def _others(kind: Kind) -> Callable[[Survey], str]:
 _VIEWS: dict[str, Callable[[Survey], str]] = {
     "results": _results,
     "places": _places,
-    "keyframes": lambda found: _results(found, f"{_TAKE} AS take"),
-    "latest": lambda _: (
-        "SELECT * EXCLUDE (made, newest) FROM results JOIN places USING (id) WHERE newest"
-    ),
+    "marked": _marked,
+    "placed": lambda found: _with_marks(found, "FROM results JOIN places USING (id)"),
+    "keyframes": lambda found: _with_marks(found, _results(found, f"{_TAKE} AS take")),
+    "latest": lambda _: "SELECT * EXCLUDE (made, newest) FROM placed WHERE newest",
     "flat": _flat,
     "runs": _others("run"),
     "submitted": _others("submitted"),
