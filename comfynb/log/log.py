@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from comfynb.log.reader import Reader
     from comfynb.log.thumbnails import Thumbnails
+    from comfynb.log.verifying import Verification
 
 
 class Log(Store):
@@ -422,6 +423,20 @@ class Log(Store):
 
                 self._thumbnails = Thumbnails(self.folder, read_only=self.read_only)
         return self._thumbnails.get(sha256, self.read)
+
+    # Care
+
+    def verify(self) -> Verification:
+        """Read every row and hash every picture, and say what is wrong; changes nothing.
+
+        Takes as long as to read the whole folder.
+
+        Raises:
+            LogError: The log cannot be read at all.
+        """
+        from comfynb.log.verifying import verify  # noqa: PLC0415 - DuckDB takes 0.1 s
+
+        return verify(self.folder)
 
     # Behind the scenes
 
