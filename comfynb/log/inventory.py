@@ -9,6 +9,7 @@ not go takes everything in these texts that looks like a sha256: too much, never
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,9 +18,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from comfynb.errors import LogError
 from comfynb.log.blobs import EXTENSIONS
 from comfynb.log.listing import list_segments
 from comfynb.log.reader import Reader
+from comfynb.log.schema import COLUMNS, ROW_VERSION
 from comfynb.log.views import DELETED
 
 TEMPORARY = ".tmp-"
@@ -27,6 +30,7 @@ TEMPORARY = ".tmp-"
 
 _PICTURE = re.compile(rf"([0-9a-f]{{64}})\.({'|'.join([*EXTENSIONS.values(), 'bin'])})")
 _THUMBNAIL = re.compile(r"([0-9a-f]{64})\.(webp)")
+_COLUMNS = frozenset(column.name for column in COLUMNS)
 _SHA256 = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 OUTPUTS = f"""
@@ -41,11 +45,14 @@ OUTPUTS = f"""
 
 _TEXTS = f"""
     SELECT DISTINCT unnest(regexp_extract_all(text, '[0-9a-f]{{64}}')) AS sha256 FROM (
-        SELECT unnest([storyboard, sweep, cells, scene_json, knobs::VARCHAR]) AS text
+        SELECT unnest([storyboard, sweep, cells, scene_json, knobs::VARCHAR, extra]) AS text
         FROM log_rows
-        WHERE kind IN ('run', 'result') AND (id IS NULL OR id NOT IN ({DELETED}))
+        WHERE kind IS NOT NULL AND (id IS NULL OR id NOT IN ({DELETED}))
     )
 """
+
+
+_NAMES = "SELECT column_name AS name FROM (DESCRIBE SELECT * FROM log_rows)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,26 +111,41 @@ def named(reader: Reader) -> frozenset[str]:
     """Return the sha256 of everything that a row may name, and of some things more.
 
     Raises:
-        LogError: The log cannot be read.
+        LogError: Not all of it can be read, or it has rows of a newer comfynb.
     """
+    ((version,),) = (row.values() for row in reader.rows("SELECT max(v) FROM log_rows"))
+    columns = {row["name"] for row in reader.rows(_NAMES)}
+    if (version or 0) > ROW_VERSION or not columns <= _COLUMNS:
+        raise LogError(
+            f"the log at {reader.root} has rows of a newer comfynb, which may name pictures that "
+            "this one knows nothing of; nothing is removed. Upgrade: pip install -U comfynb",
+            folder=str(reader.root),
+        )
     found = {row["sha256"] for row in reader.rows(OUTPUTS)}
     found |= {row["sha256"] for row in reader.rows(_TEXTS)}
-    # A line that is no row any more may have named one.
-    damaged = reader.skipped_lines
+    if reader.damaged:
+        files = ", ".join(f"seg/{name}" for name in reader.damaged)
+        raise LogError(
+            f"in the log at {reader.root} {files} cannot be read, and nobody knows which pictures "
+            "its rows name; nothing is removed. Bring it back from a copy, or move it out of the "
+            "log",
+            folder=str(reader.root),
+        )
     for path in list_segments(reader.root).active:
-        if path.name in damaged:
-            found |= _in_damaged_lines(path)
+        found |= _beside_our_columns(path)
     return frozenset(sha256 for sha256 in found if sha256)
 
 
-def _in_damaged_lines(path: Path) -> set[str]:
+def _beside_our_columns(path: Path) -> set[str]:
+    """Return every sha256 in lines that are no rows any more, or have columns unknown to us."""
     found: set[str] = set()
-    with path.open("rb") as file:
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:  # sealed meanwhile
         for line in file:
             try:
-                whole = isinstance(json.loads(line), dict)
+                row = json.loads(line)
+                known = isinstance(row, dict) and row.keys() <= _COLUMNS
             except (ValueError, RecursionError):
-                whole = False
-            if not whole:
+                known = False
+            if not known:
                 found.update(digits.decode() for digits in _SHA256.findall(line))
     return found

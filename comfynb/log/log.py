@@ -38,6 +38,7 @@ from comfynb.scenes import Storyboard
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from comfynb.log.collecting import Collected
     from comfynb.log.reader import Reader
     from comfynb.log.thumbnails import Thumbnails
     from comfynb.log.verifying import Verification
@@ -438,6 +439,26 @@ class Log(Store):
 
         return verify(self.folder)
 
+    def gc(self, *, dry_run: bool = True, older_than: float = 86_400.0) -> Collected:
+        """Remove the pictures that no row names any more, and what killed processes left behind.
+
+        Args:
+            dry_run: Only say what would go.
+            older_than: Seconds; what is younger stays, as a picture is kept before its row is. At
+                least 3600.
+
+        Raises:
+            ValueError: `older_than` is less than an hour.
+            LogError: Not every row can be read; nothing is removed.
+            LogWriteError: The log is not to be written, or something cannot be removed.
+            ClosedError: The log was closed.
+        """
+        from comfynb.log.collecting import collect  # noqa: PLC0415 - DuckDB takes 0.1 s
+
+        if not dry_run:
+            self._check_writable()
+        return collect(self.folder, dry_run=dry_run, older_than=older_than)
+
     # Behind the scenes
 
     @property
@@ -482,7 +503,7 @@ class Log(Store):
         self._write(lambda: self._segment.append(line, sync=sync), what=what)
         self._upkeep.appended()
 
-    def _write(self, write: Callable[[], None], *, what: str) -> None:
+    def _check_writable(self) -> None:
         if self._closed:
             raise ClosedError(f"the log at {self.folder} was closed: open it again to append")
         if self.read_only:
@@ -491,6 +512,9 @@ class Log(Store):
                 "append",
                 folder=str(self.folder),
             )
+
+    def _write(self, write: Callable[[], None], *, what: str) -> None:
+        self._check_writable()
         try:
             try:
                 self._create()

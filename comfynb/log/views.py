@@ -90,23 +90,23 @@ class Survey:
     Attributes:
         doubled: Some keyframe may be there twice, which takes four times as long to read.
         version: The greatest row version.
-        deleted: Some keyframe or run may have been deleted.
+        marked: There are marks, which otherwise need not be looked for.
     """
 
     doubled: bool
     version: int
-    deleted: bool = False
+    marked: bool = False
 
 
 def survey(connection: DuckDBPyConnection) -> Survey:
     """Look at the ids and versions of all rows."""
     # Hashes are compared in half the time; two ids with one hash only cost the time to be sure.
-    ((rows, ids, version, deleted),) = connection.execute(
+    ((rows, ids, version, marked),) = connection.execute(
         "SELECT count(*), count(DISTINCT hash(id)), (SELECT max(v) FROM log_rows), "
-        "(SELECT count(*) FROM log_rows WHERE kind = 'mark' AND field = 'deleted') "
+        "EXISTS (SELECT 1 FROM log_rows WHERE kind = 'mark') "
         "FROM log_rows WHERE kind = 'result' AND id IS NOT NULL"
     ).fetchall()
-    return Survey(rows != ids, version or 0, deleted > 0)
+    return Survey(rows != ids, version or 0, marked)
 
 
 def mentioned(query: str) -> list[str]:
@@ -173,7 +173,7 @@ def find() -> str:
 
     It looks at the rows of these keys only, and needs no survey of all of them.
     """
-    unknown = Survey(doubled=True, version=ROW_VERSION + 1, deleted=True)
+    unknown = Survey(doubled=True, version=ROW_VERSION + 1, marked=True)
     rows = _results(unknown, condition="AND key IN (SELECT unnest($keys))")
     return (
         f"SELECT * EXCLUDE (workflow) REPLACE ({_MAPS}), NULL AS take FROM ({rows}) "
@@ -284,7 +284,7 @@ def _distinct(kind: Kind, found: Survey, condition: str = "") -> str:
     once = f"QUALIFY {BEST_OF_ID} = 1" if found.doubled else ""
     # What a newer comfynb means by a column may be something else.
     ours = f"AND (v IS NULL OR v <= {ROW_VERSION})" if found.version > ROW_VERSION else ""
-    there = f"AND id NOT IN ({DELETED})" if found.deleted else ""
+    there = f"AND id NOT IN ({DELETED})" if found.marked else ""
     return (
         f"SELECT {casts(kind)} FROM log_rows WHERE kind = '{kind}' AND id IS NOT NULL "
         f"{ours} {there} {condition} {once}"
