@@ -459,6 +459,68 @@ class Log(Store):
             self._check_writable()
         return collect(self.folder, dry_run=dry_run, older_than=older_than)
 
+    def delete(
+        self,
+        *,
+        run: str | None = None,
+        scene: str | None = None,
+        keyframes: Iterable[Keyframe | str] | None = None,
+        dry_run: bool = True,
+    ) -> list[Keyframe]:
+        """Hide keyframes from every reader; `gc` removes their pictures later.
+
+        Until it does, `restore` brings them back.
+
+        Args:
+            run: Id of a run, which goes with all that it made.
+            scene: Id of a scene, of which every take goes.
+            keyframes: Or these, or their ids.
+            dry_run: Only return what would be deleted.
+
+        Returns:
+            What is deleted, or would be.
+
+        Raises:
+            ValueError: Not exactly one of the three is given.
+            LogError: The log cannot be read.
+            LogWriteError: The marks could not be made durable.
+            ClosedError: The log was closed.
+
+        Example:
+            >>> Log("comfynb-log").delete(scene="the-fox")
+            []
+        """
+        from comfynb.log.deleting import chosen  # noqa: PLC0415 - few need it
+
+        found = chosen(self, run=run, scene=scene, keyframes=keyframes)
+        if not dry_run:
+            runs = [record.id for record in self.runs() if record.id == run]
+            self._mark_deleted([*(keyframe.id for keyframe in found), *runs], deleted=True)
+        return found
+
+    def restore(self, keyframes: Iterable[Keyframe | str]) -> None:
+        """Take deletions back; pictures that `gc` has removed meanwhile stay away.
+
+        Args:
+            keyframes: What `delete` returned, or ids, also of a run.
+
+        Raises:
+            LogWriteError: It could not be made durable.
+            ClosedError: The log was closed.
+        """
+        ids = [keyframe if isinstance(keyframe, str) else keyframe.id for keyframe in keyframes]
+        self._mark_deleted(ids, deleted=False)
+
+    def _mark_deleted(self, targets: Sequence[str], *, deleted: bool) -> None:
+        from comfynb.log.deleting import rows  # noqa: PLC0415 - few need it
+
+        self._check_writable()
+        if not targets:
+            return
+        marks = list(rows(self._reader, targets, deleted=deleted, session=self._segment.session))
+        for number, row in enumerate(marks, start=1):  # the last sync is that of all
+            self._append(row, what="the deletion", sync=number == len(marks))
+
     # Behind the scenes
 
     @property
