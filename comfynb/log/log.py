@@ -521,6 +521,26 @@ class Log(Store):
         for number, row in enumerate(marks, start=1):  # the last sync is that of all
             self._append(row, what="the deletion", sync=number == len(marks))
 
+    def export(self, path: str | os.PathLike[str], *, strip_metadata: bool = False) -> Path:
+        """Write the log, without what was deleted, to one file; an older one is replaced.
+
+        Args:
+            path: `x.parquet`: the keyframes; `x.duckdb`: tables of keyframes, runs and marks;
+                `x.zip`: a whole log, to be unzipped and opened, or imported.
+            strip_metadata: Of a zip: take out of PNG, WebP and JPEG what a server wrote into
+                them (ComfyUI: prompt and workflow). The rows still tell of both.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: The name ends otherwise, or there are no pictures to strip.
+            LogError: The log cannot be read, or the file cannot be written.
+        """
+        from comfynb.log.exporting import export  # noqa: PLC0415 - DuckDB takes 0.1 s
+
+        return export(self.folder, Path(path).expanduser(), strip_metadata=strip_metadata)
+
     # Behind the scenes
 
     @property

@@ -83,6 +83,18 @@ def connect(listing: Listing) -> DuckDBPyConnection:
     return connection
 
 
+def open_views(connection: DuckDBPyConnection, listing: Listing) -> None:
+    """Make all views in a database that is not locked, for queries of our own.
+
+    Raises:
+        duckdb.Error: A file of the listing is gone.
+    """
+    connection.execute(_log_rows(listing))
+    found = survey(connection)
+    for name in _VIEWS:
+        connection.execute(view(name, found))
+
+
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What has to be known of the rows before the other views are made.
