@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from comfynb.log.collecting import Collected
+    from comfynb.log.importing import Imported
     from comfynb.log.reader import Reader
     from comfynb.log.thumbnails import Thumbnails
     from comfynb.log.verifying import Verification
@@ -540,6 +541,27 @@ class Log(Store):
         from comfynb.log.exporting import export  # noqa: PLC0415 - DuckDB takes 0.1 s
 
         return export(self.folder, Path(path).expanduser(), strip_metadata=strip_metadata)
+
+    def import_(self, other: str | os.PathLike[str]) -> Imported:
+        """Copy what another log has and this one has not; the other stays as it is.
+
+        Every picture is hashed on its way. Once more brings what came since.
+
+        Args:
+            other: Its folder, or a zip of it, also one that a stranger made.
+
+        Raises:
+            LogError: It is no log, or cannot be read.
+            LogVersionError: A newer comfynb wrote it.
+            LogWriteError: This one cannot be written; what was copied before is sound.
+            ClosedError: This log was closed.
+        """
+        from comfynb.log.importing import bring_in  # noqa: PLC0415 - DuckDB takes 0.1 s
+
+        found: list[Imported] = []
+        theirs = Path(other).expanduser().absolute()
+        self._write(lambda: found.append(bring_in(self.folder, theirs)), what=f"what {other} has")
+        return found[0]
 
     # Behind the scenes
 
