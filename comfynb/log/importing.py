@@ -2,10 +2,11 @@
 
 Names never collide, so it is a plain copy of what is not here yet; pictures first, as a row must
 never be there before its pictures. But the other log may be a stranger's, and the other way round
-too: nothing that it holds may hide or change what is here. So only what counts there now is taken
+too: no file of it may take the place of one that is here. So only what counts there now is taken
 (no merged-away segments, and no lists of what a merge hides), a segment whose stem is known here
 in another form gets a stem of its own, and every picture is hashed on its way. Rows that come
-twice are read once, by their ids.
+twice are read once, by their ids; its marks count, deletions too, where they are about a keyframe
+that both have.
 
 What a living session of the other log still appends to is copied up to its last whole line, under
 a stem made from its content; the next import brings the rest.
