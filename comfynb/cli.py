@@ -1,8 +1,8 @@
-"""The command `comfynb`: demo, render, doctor, engine.
+"""The command `comfynb`: demo, render, doctor, log, engine.
 
 Exit status: 0 all is made; 1 a picture is missing; 2 the command could not be carried out as it
 was given; 130 interrupted. Of `doctor`: 0 the server works, also where there are warnings; 1 it
-answers and something does not work; 2 it was not reached.
+answers and something does not work; 2 it was not reached. Of `log verify`: 1 something is wrong.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 
-from comfynb import terminal
+from comfynb import log_commands, terminal
 from comfynb._version import __version__
 from comfynb.connecting import EMBEDDED, connect
 from comfynb.errors import BackendError, ComfynbError, WorkflowError
@@ -110,6 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds in all")
     doctor.add_argument("--no-round-trip", action="store_true", help="have no picture made")
     doctor.set_defaults(command=_doctor)
+
+    log_commands.add_parser(commands)
 
     commands.add_parser("engine", help="serve the embedded engine alone (see: engine --help)")
     return parser

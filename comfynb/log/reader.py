@@ -94,6 +94,12 @@ class Reader:
         with self._lock:
             return {path.name: skipped for path, (_, skipped) in self._counted.items() if skipped}
 
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        """Names of the segments that have been left out, as they cannot be read."""
+        with self._lock:
+            return tuple(sorted(self._damaged))
+
     def rows(self, query: str, parameters: Parameters = None) -> list[dict[str, Any]]:
         """Ask a question of ours; a part of it may be the user's.
 

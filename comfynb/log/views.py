@@ -56,6 +56,12 @@ BEST_OF_ID = (
 """1 for the row of an id that counts: two processes may have asked a server about the same prompt,
 and the one that found its picture is believed."""
 
+DELETED = (
+    "SELECT target FROM log_rows WHERE kind = 'mark' AND field = 'deleted' AND target IS NOT NULL "
+    "GROUP BY target HAVING arg_max(value, (created_at, id)) = 'true'"
+)
+"""The ids of deleted keyframes and runs: the mark that was made last counts."""
+
 ALLOWED = (
     "A query is one SELECT over the views " + ", ".join(VIEWS) + "; it can read nothing but "
     "the log and write nothing"
@@ -77,6 +83,18 @@ def connect(listing: Listing) -> DuckDBPyConnection:
         connection.close()
         raise
     return connection
+
+
+def open_views(connection: DuckDBPyConnection, listing: Listing) -> None:
+    """Make all views in a database that is not locked, for queries of our own.
+
+    Raises:
+        duckdb.Error: A file of the listing is gone.
+    """
+    connection.execute(_log_rows(listing))
+    found = survey(connection)
+    for name in _VIEWS:
+        connection.execute(view(name, found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +189,7 @@ def find() -> str:
 
     It looks at the rows of these keys only, and needs no survey of all of them.
     """
-    unknown = Survey(doubled=True, version=ROW_VERSION + 1)
+    unknown = Survey(doubled=True, version=ROW_VERSION + 1, marked=True)
     rows = _results(unknown, condition="AND key IN (SELECT unnest($keys))")
     return (
         f"SELECT * EXCLUDE (workflow) REPLACE ({_MAPS}), NULL AS take FROM ({rows}) "
@@ -340,9 +358,10 @@ def _distinct(kind: Kind, found: Survey, condition: str = "") -> str:
     once = f"QUALIFY {BEST_OF_ID} = 1" if found.doubled else ""
     # What a newer comfynb means by a column may be something else.
     ours = f"AND (v IS NULL OR v <= {ROW_VERSION})" if found.version > ROW_VERSION else ""
+    there = f"AND id NOT IN ({DELETED})" if found.marked else ""
     return (
         f"SELECT {casts(kind)} FROM log_rows WHERE kind = '{kind}' AND id IS NOT NULL "
-        f"{ours} {condition} {once}"
+        f"{ours} {there} {condition} {once}"
     )
 
 

@@ -1,0 +1,77 @@
+"""Deleting: a mark that a keyframe, or a run, is deleted; nothing is rewritten.
+
+So a deletion can be appended by any process at any time, wins over what other processes have on
+screen, and can be taken back by another mark for as long as the pictures are there: they go with
+the next garbage collection. The rows stay, hidden: what a dead session sent and somebody deleted
+is not adopted again.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from comfynb.keyframes import Keyframe
+from comfynb.log.records import Row
+from comfynb.log.schema import ROW_VERSION
+
+if TYPE_CHECKING:
+    from comfynb.log.log import Log
+    from comfynb.log.reader import Reader
+
+_LAST = "SELECT max(created_at) AS last FROM log_rows WHERE kind = 'mark' AND field = 'deleted'"
+
+
+def chosen(
+    log: Log,
+    *,
+    run: str | None,
+    scene: str | None,
+    keyframes: Iterable[Keyframe | str] | None,
+) -> list[Keyframe]:
+    """Return the keyframes that are meant and not deleted yet.
+
+    Raises:
+        ValueError: Not exactly one of the three is given.
+        LogError: The log cannot be read.
+    """
+    if sum(given is not None for given in (run, scene, keyframes)) != 1:
+        raise ValueError("say what to delete: run=..., scene=... or keyframes=..., one of them")
+    if keyframes is None:
+        return log.keyframes(run=run, scene=scene)
+    if isinstance(keyframes, str | Keyframe):
+        keyframes = [keyframes]
+    ids = [keyframe if isinstance(keyframe, str) else keyframe.id for keyframe in keyframes]
+    return log.keyframes(where="list_contains($ids, id)", params={"ids": ids}) if ids else []
+
+
+def rows(reader: Reader, targets: Iterable[str], *, deleted: bool, session: str) -> Iterable[Row]:
+    """Give the marks that delete, or bring back.
+
+    Args:
+        reader: Of the log.
+        targets: Ids of keyframes and runs.
+        deleted: Whether they shall be.
+        session: Which open log of which process writes it.
+
+    Raises:
+        LogError: The log cannot be read.
+    """
+    # Later than every mark before it, also where another machine's clock is ahead of ours.
+    now = datetime.now(UTC).replace(tzinfo=None)
+    ((last,),) = (row.values() for row in reader.rows(_LAST))
+    if last is not None:
+        now = max(now, last + timedelta(microseconds=1))
+    for target in dict.fromkeys(targets):
+        yield {
+            "id": str(uuid.uuid4()),
+            "kind": "mark",
+            "v": ROW_VERSION,
+            "log_session": session,
+            "created_at": now.isoformat(timespec="microseconds"),
+            "target": target,
+            "field": "deleted",
+            "value": "true" if deleted else "false",
+        }
