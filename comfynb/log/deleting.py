@@ -18,14 +18,14 @@ from comfynb.log.records import Row
 from comfynb.log.schema import ROW_VERSION
 
 if TYPE_CHECKING:
-    from comfynb.log.log import Log
+    from comfynb.log.care import Care
     from comfynb.log.reader import Reader
 
 _LAST = "SELECT max(created_at) AS last FROM log_rows WHERE kind = 'mark' AND field = 'deleted'"
 
 
 def chosen(
-    log: Log,
+    log: Care,
     *,
     run: str | None,
     scene: str | None,
