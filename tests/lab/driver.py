@@ -220,20 +220,27 @@ class LabPage:
     def restart(self) -> None:
         """Restart the kernel; return when the new one answers.
 
-        "idle" may still be the old one's word, and what is sent too early gets lost (seen with
-        ipykernel 7.3): so it is asked until it answers.
+        "idle" may still be the old one's word. And ipykernel 7.0 to 7.3 may not see what is sent
+        first on a new connection, until there is another (its issue 1554): so it is asked until
+        it answers, each time on a new one.
         """
         self.page.evaluate(f"{PANEL}.sessionContext.restartKernel().then(() => true)")
         self.ready()
         wait_for(self._answers, 60)
 
     def _answers(self) -> bool:
-        return self.page.evaluate(
+        answered = self.page.evaluate(
             f"""() => Promise.race([
               {PANEL}.sessionContext.session.kernel
-                .requestExecute({{code: 'pass', store_history: false}}).done.then(() => true),
+                .requestExecute({{code: 'pass', store_history: false}}).done
+                .then(() => true, () => false),
               new Promise(resolve => setTimeout(() => resolve(false), 3000))])"""
         )
+        if not answered:
+            print("the kernel does not answer; connecting to it anew")
+            self.page.evaluate(f"{PANEL}.sessionContext.session.kernel.reconnect().then(() => 1)")
+            self.ready()
+        return answered
 
     def save(self) -> Path:
         """Save the notebook and return its file."""

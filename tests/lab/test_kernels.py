@@ -41,7 +41,13 @@ THE_SAME = (  # collected here too, and run on the kernels of this module
 )
 
 KERNELS = Path(__file__).parents[2] / ".venv" / "kernels"
-VERSIONS = ("6.31", "7.3", "7.4")
+VERSIONS = (
+    "6.31",
+    # Up to 7.3 a kernel may not see a message until there is a new connection, of which the grid's
+    # hello can be one (https://github.com/ipython/ipykernel/issues/1554; about 1 of 50 pages here).
+    pytest.param("7.3", marks=pytest.mark.flaky(reruns=2)),
+    "7.4",
+)
 DEAF_WHILE_AWAITING = "6.31"
 
 
