@@ -190,8 +190,8 @@ class Studio:
     def resume(self, run: str | None = None, *, resubmit_lost: bool = True) -> Run:
         """Go on with a run that the log has, and that was broken off; `grid(resume=...)` shows it.
 
-        What it had sent is fetched from its server, what is missing is made. A second call makes
-        nothing.
+        What it had sent is fetched from its server, and every cell without a picture is made,
+        failed ones too. Once all have one, another call makes nothing.
 
         Args:
             run: Its id, as `log.runs()` lists it; None: the latest.

@@ -1,12 +1,15 @@
 """The log folder as one object: append, find, ask.
 
-How a picture gets in: its bytes become a file named by their sha256 (written, synced, renamed,
-folder synced), then one line with everything about it is appended to this process's own segment
+How a picture gets in: its bytes become a file named by their sha256 (blobs.py; file and name are
+durable), then one line with everything about it is appended to this process's own segment
 and synced; only then `add_result` returns. So a crash at any moment loses at most what was never
 acknowledged, and a row never names a picture that is not there.
 
-How it gets out: the segments that count now are listed, and DuckDB asks them. Nothing is held
-open between questions; any number of processes may append and ask at the same time.
+How it gets out: the segments that count now are listed, and DuckDB asks them. Its database is kept
+for as long as the listing stays the same (reader.py), and locks nothing: any number of processes
+may append and ask at the same time.
+
+What is said about keyframes later is in marks.py, and what looks after a log in care.py.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Sealing, adopting and merging beside the appending, in a thread of their own.
 
 Appending only says that there may be something to do. A thread then does it and ends; it takes
-none of the locks that an append waits for for longer than a moment, and lets the first pictures
-of a session come first. What goes wrong here (a full disk, a folder that was
-removed) loses nothing and stops nobody: the segment stays as it is, and the next one tries again.
+none of the locks that an append waits for for longer than a moment, and lets the first pictures of
+a session come first. What goes wrong here (a full disk, a folder that was removed) loses nothing
+and stops nobody: the segment stays as it is, and the next one tries again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The SQL over a log: views on the files of one listing, in a DuckDB that can touch no others.
 
-Every question gets a database of its own, in memory, with these views:
+Each listing gets a database of its own, in memory, in which a question finds these views:
 
     keyframes   one row a keyframe, the common knobs as typed columns, `take` numbered by place,
                 and what its marks say now
@@ -15,8 +15,8 @@ alone), `marked` (what marks say now, one row a keyframe that has some), `placed
 `flat` (for frames). To number takes, rows are sorted, and to sort wide rows takes a hundred times
 as long as to sort their ids and to look them up: who wants many columns joins the two.
 
-The files may come from a stranger, and so may the question: after the views are made the
-database may read the listed files, write nothing, load nothing, and not be told otherwise.
+The files may come from a stranger, and so may the question: the database may read the listed
+files, write nothing, load nothing, and not be told otherwise.
 """
 
 # ruff: noqa: S608 - SQL from our own schema and from quoted paths; a user's query stays as it is
