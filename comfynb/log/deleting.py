@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from comfynb.keyframes import Keyframe
-from comfynb.log.records import Row
-from comfynb.log.schema import ROW_VERSION
+from comfynb.log.marks import Mark
+from comfynb.log.records import Row, mark_row
 
 if TYPE_CHECKING:
     from comfynb.log.care import Care
@@ -60,18 +60,11 @@ def rows(reader: Reader, targets: Iterable[str], *, deleted: bool, session: str)
         LogError: The log cannot be read.
     """
     # Later than every mark before it, also where another machine's clock is ahead of ours.
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = datetime.now(UTC)
     ((last,),) = (row.values() for row in reader.rows(_LAST))
     if last is not None:
-        now = max(now, last + timedelta(microseconds=1))
+        now = max(now, last.replace(tzinfo=UTC) + timedelta(microseconds=1))
     for target in dict.fromkeys(targets):
-        yield {
-            "id": str(uuid.uuid4()),
-            "kind": "mark",
-            "v": ROW_VERSION,
-            "log_session": session,
-            "created_at": now.isoformat(timespec="microseconds"),
-            "target": target,
-            "field": "deleted",
-            "value": "true" if deleted else "false",
-        }
+        row_id = str(uuid.uuid4())
+        mark = Mark(id=row_id, keyframe=target, field="deleted", value=deleted, created_at=now)
+        yield mark_row(mark, session=session)
