@@ -240,7 +240,7 @@ _MAPS = (
 
 
 def _results(found: Survey, *more: str, condition: str = "") -> str:
-    hidden = {"id", "kind", "v", "log_session", "extra", *_LAST}
+    hidden = {"id", "kind", "v", "log_session", "seq", "extra", *_LAST}
     columns = ["id", *(name for name in names("result") if name not in hidden), *more]
     columns += ["timings.total_ms / 1000 AS seconds", *_KNOBS, *_LAST]
     return f"SELECT {', '.join(columns)} FROM ({_distinct('result', found, condition)})"
@@ -323,7 +323,7 @@ def _marked(found: Survey) -> str:
 def _others(kind: Kind) -> Callable[[Survey], str]:
     def query(found: Survey) -> str:
         rows = _distinct(kind, dataclasses.replace(found, doubled=True))
-        return f"SELECT * EXCLUDE (kind, v, log_session, extra) FROM ({rows})"
+        return f"SELECT * EXCLUDE (kind, v, log_session, seq, extra) FROM ({rows})"
 
     return query
 
