@@ -217,7 +217,8 @@ def _verify(options: argparse.Namespace, console: Console, log: Log) -> int:
         console.print(table)
     if found.unnamed:
         console.print(
-            f"{found.unnamed:,} pictures are named by no row: comfynb log gc removes them"
+            f"{found.unnamed:,} pictures are named by no row: comfynb log gc --yes removes those "
+            "older than a day"
         )
     return 0 if found.ok else 1
 

@@ -107,8 +107,8 @@ class Care(ABC):
 
         Args:
             dry_run: Only say what would go.
-            older_than: Seconds; what is younger stays, as a picture is kept before its row is. At
-                least 3600.
+            older_than: Seconds; pictures that are younger stay, as one is kept before its row is.
+                At least 3600. Of what killed processes left behind, all goes after an hour.
 
         Raises:
             ValueError: `older_than` is less than an hour.
