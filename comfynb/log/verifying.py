@@ -132,11 +132,8 @@ def _segments(root: Path, listing: Listing, skipped: dict[str, int]) -> Iterator
             "is not whole, or a link",
             "Its rows are left out. Bring it back from a copy, or move it out of the log",
         )
-    alone = [Listing(sealed=(path,)) for path in listing.sealed]
-    alone += [Listing(active=(path,)) for path in listing.active]
-    for one in alone:
-        ((path),) = (*one.sealed, *one.active)
-        if not views.is_sound(one) and os.path.lexists(path):
+    for path in views.unsound(listing):
+        if os.path.lexists(path):
             yield Finding(
                 f"seg/{path.name}",
                 "cannot be read to its end",

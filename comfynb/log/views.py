@@ -24,7 +24,7 @@ files, write nothing, load nothing, and not be told otherwise.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -174,6 +174,16 @@ def is_sound(listing: Listing) -> bool:
     except duckdb.Error:
         return False
     return True
+
+
+def unsound(listing: Listing) -> Iterator[Path]:
+    """Give the files of a listing that cannot be read to their end, or are gone."""
+    for path in listing.sealed:
+        if not is_sound(Listing(sealed=(path,))):
+            yield path
+    for path in listing.active:
+        if not is_sound(Listing(active=(path,))):
+            yield path
 
 
 def count_rows(files: Iterable[Path]) -> str:
