@@ -27,7 +27,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import duckdb
 
@@ -110,6 +110,10 @@ class Survey:
     doubled: bool
     version: int
     marked: bool = False
+
+
+_UNKNOWN = Survey(doubled=True, version=ROW_VERSION + 1, marked=True)
+"""To be on the safe side, where few rows are asked for and all would have to be looked at."""
 
 
 def survey(connection: DuckDBPyConnection) -> Survey:
@@ -199,12 +203,38 @@ def find() -> str:
 
     It looks at the rows of these keys only, and needs no survey of all of them.
     """
-    unknown = Survey(doubled=True, version=ROW_VERSION + 1, marked=True)
-    rows = _results(unknown, condition="AND key IN (SELECT unnest($keys))")
+    rows = _results(_UNKNOWN, condition="AND key IN (SELECT unnest($keys))")
     return (
         f"SELECT * EXCLUDE (workflow) REPLACE ({_MAPS}), NULL AS take FROM ({rows}) "
         "WHERE status = 'done' ORDER BY created_at DESC, id DESC"
     )
+
+
+def with_marks(column: Literal["id", "key"]) -> str:
+    """Return the query for the keyframes with `$values` in a column, with marks, without takes.
+
+    In order of making, without their workflows; it looks at these rows only, as `find`.
+    """
+    rows = _results(_UNKNOWN, condition=f"AND {column} IN (SELECT unnest($values))")
+    return (
+        f"SELECT * EXCLUDE (workflow) REPLACE ({_MAPS}), NULL AS take "
+        f"FROM ({_with_marks(_UNKNOWN, rows)}) ORDER BY created_at, id"
+    )
+
+
+def new_rows(kind: Kind) -> str:
+    """Return the query for the rows of a kind with `$ids`, for a database with `log_rows` alone.
+
+    Keyframes have no workflow, no take and no marks.
+    """
+    condition = "AND id IN (SELECT unnest($ids))"
+    rows = _distinct(kind, _UNKNOWN, condition)
+    if kind == "result":
+        rows = (
+            f"SELECT * EXCLUDE (workflow) REPLACE ({_MAPS}), NULL AS take "
+            f"FROM ({_results(_UNKNOWN, condition=condition)})"
+        )
+    return f"SELECT * FROM ({rows}) ORDER BY created_at, id"
 
 
 def keyframes(condition: str) -> str:
