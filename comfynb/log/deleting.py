@@ -6,6 +6,8 @@ the next garbage collection. The rows stay, hidden: what a dead session sent and
 is not adopted again.
 """
 
+# ruff: noqa: S608 - SQL from our own texts
+
 from __future__ import annotations
 
 import uuid
@@ -16,9 +18,18 @@ from typing import TYPE_CHECKING, Any
 from comfynb.keyframes import Keyframe
 from comfynb.log.marks import Mark
 from comfynb.log.records import Row, mark_row
+from comfynb.log.views import DELETED
 
 if TYPE_CHECKING:
     from comfynb.log.reader import Reader
+
+DELETED_ROWS = f"""
+    SELECT DISTINCT ON (id) id, kind, run, scene, created_at,
+        coalesce([output.sha256 FOR output IN outputs], []) AS pictures
+    FROM log_rows WHERE kind IN ('result', 'run') AND id IN ({DELETED})
+    ORDER BY created_at, id
+"""
+"""The keyframes and runs that are deleted, in order of making."""
 
 _LAST = "SELECT max(created_at) AS last FROM log_rows WHERE kind = 'mark' AND field = 'deleted'"
 
