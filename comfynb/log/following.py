@@ -14,7 +14,6 @@ import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -24,15 +23,12 @@ from comfynb.errors import LogError, SceneError
 from comfynb.keyframes import Keyframe, Pictures
 from comfynb.log import records, views
 from comfynb.log.listing import Listing, list_segments
-from comfynb.log.marks import Mark, mark_of
-from comfynb.log.records import RunRecord, SubmittedRecord
+from comfynb.log.marks import mark_of
+from comfynb.log.news import Cursor, News
 from comfynb.log.schema import Kind
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-Cursor = Mapping[str, int]
-"""Which rows were seen: of each session, by its id, the number of the last. JSON can hold it."""
 
 CALM_NS = 2_000_000_000
 """A folder that was changed less long ago may be changed again within one tick of its clock."""
@@ -55,25 +51,6 @@ _MARK = b'"kind":"mark"'
 """As this process writes it (`records.json_text`)."""
 
 Record = TypeVar("Record")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class News:
-    """What was appended between two looks; each part in order of creation.
-
-    Attributes:
-        runs: What runs are about to make.
-        submitted: Prompts that are about to be sent.
-        keyframes: What came out, without workflows, takes and marks.
-        marks: What was said about keyframes; the field "deleted" hides one, or a run.
-        cursor: Give it to `follow` to go on from here, now or after a restart.
-    """
-
-    runs: tuple[RunRecord, ...] = ()
-    submitted: tuple[SubmittedRecord, ...] = ()
-    keyframes: tuple[Keyframe, ...] = ()
-    marks: tuple[Mark, ...] = ()
-    cursor: Cursor
 
 
 class Follower:

@@ -34,6 +34,7 @@ from comfynb.log.base import Store
 from comfynb.log.blobs import Blobs, is_sha256
 from comfynb.log.care import Care
 from comfynb.log.marks import Mark, Marking, id_of, mark_of
+from comfynb.log.news import Cursor, News
 from comfynb.log.peek import may_have
 from comfynb.log.records import RunRecord, SubmittedRecord
 from comfynb.log.schema import LARGEST_ROW
@@ -45,7 +46,7 @@ from comfynb.scenes import Storyboard
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from comfynb.log.following import Cursor, Follower, News
+    from comfynb.log.following import Follower
     from comfynb.log.reader import Reader
     from comfynb.log.thumbnails import Thumbnails
 
@@ -202,7 +203,7 @@ class Log(Store, Marking, Care):
         """Return what is already made: the latest `done` keyframe of each key, as `cached`.
 
         Keys without a keyframe, or with one whose pictures are gone, are left out. The keyframes
-        have no `workflow`, no `take` and no marks.
+        have no `workflow` and no `take`.
 
         Raises:
             LogError: The log cannot be read.
@@ -211,10 +212,8 @@ class Log(Store, Marking, Care):
         wanted = list(keys)
         if not wanted or not may_have(self.folder, wanted):
             return found
-        from comfynb.log.views import find  # noqa: PLC0415 - DuckDB takes 0.1 s
-
-        for keyframe in self._read(find(), {"keys": wanted}):
-            if keyframe.key not in found and self._has_pictures(keyframe):
+        for keyframe in self.current("key", wanted):  # the latest comes last
+            if keyframe.status == "done" and self._has_pictures(keyframe):
                 found[keyframe.key] = dataclasses.replace(keyframe, status="cached")
         return found
 

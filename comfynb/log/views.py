@@ -198,22 +198,11 @@ def count_rows(files: Iterable[Path]) -> str:
     )
 
 
-def find() -> str:
-    """Return the query for the `done` keyframes of `$keys`, latest first, without takes.
-
-    It looks at the rows of these keys only, and needs no survey of all of them.
-    """
-    rows = _results(_UNKNOWN, condition="AND key IN (SELECT unnest($keys))")
-    return (
-        f"SELECT * EXCLUDE (workflow) REPLACE ({_MAPS}), NULL AS take FROM ({rows}) "
-        "WHERE status = 'done' ORDER BY created_at DESC, id DESC"
-    )
-
-
 def with_marks(column: Literal["id", "key"]) -> str:
     """Return the query for the keyframes with `$values` in a column, with marks, without takes.
 
-    In order of making, without their workflows; it looks at these rows only, as `find`.
+    In order of making, without their workflows. It looks at these rows only, and needs no survey
+    of all of them.
     """
     rows = _results(_UNKNOWN, condition=f"AND {column} IN (SELECT unnest($values))")
     return (

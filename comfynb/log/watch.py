@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING
 
 from comfynb import loop
 from comfynb.errors import LogError
+from comfynb.log.news import News
 
 if TYPE_CHECKING:
-    from comfynb.log.following import Follower, News
+    from comfynb.log.following import Follower
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 """Between two looks."""
 
-Tell = Callable[["News"], object]
+Tell = Callable[[News], object]
 
 
 class Watch:
