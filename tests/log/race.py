@@ -5,20 +5,17 @@ A writer prints "ID SHA256" after each append returned. A reader prints one JSON
 when its standard input is closed.
 """
 
-import hashlib
 import itertools
 import json
-import os
 import random
 import sys
 import threading
 import time
-import uuid
 import warnings
 
-from comfynb.keyframes import Keyframe, Output
+from writer import append
+
 from comfynb.log import Log, merging, upkeep
-from comfynb.scenes import Scene
 
 upkeep.SEAL_ROWS, upkeep.WORTH_ROWS, upkeep.FIRST_DELAY = 50, 5, 0.0
 merging.FILES = 6
@@ -29,19 +26,7 @@ warnings.filterwarnings("ignore", ".*damaged line")
 def write(folder, name):
     log = Log(folder)
     for i in itertools.count():
-        data = os.urandom(2000)
-        sha256 = hashlib.sha256(data).hexdigest()
-        keyframe = Keyframe(
-            id=str(uuid.uuid4()),
-            run=name,
-            key=f"key-{name}-{i}",
-            scene=Scene(id=f"{name}-{i}", prompt="a fox"),
-            status="done",
-            outputs=(Output("9", 0, sha256, "image/png", len(data), 64, 64),),
-            workflow={"3": {"class_type": "KSampler", "inputs": {"text": "x" * 3000}}},
-        )
-        log.add_result(keyframe, [data])
-        print(keyframe.id, sha256, flush=True)
+        append(log, name, i, size=2000)
         time.sleep(0.004)  # some time for the readers
 
 
