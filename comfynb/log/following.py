@@ -10,47 +10,24 @@ exactly which rows have been seen, in whatever file they are by now, and after a
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
-import duckdb
-
-from comfynb.errors import LogError, SceneError
-from comfynb.keyframes import Keyframe, Pictures
-from comfynb.log import records, views
+from comfynb.errors import LogError
+from comfynb.keyframes import Pictures
 from comfynb.log.listing import Listing, list_segments
-from comfynb.log.marks import mark_of
 from comfynb.log.news import Cursor, News
-from comfynb.log.schema import Kind
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
 
 CALM_NS = 2_000_000_000
 """A folder that was changed less long ago may be changed again within one tick of its clock."""
 
 _ATTEMPTS = 50
 
-_LAST = """
-    SELECT coalesce(log_session, ''), max(coalesce(seq, 0)) FROM log_rows
-    WHERE id IS NOT NULL GROUP BY ALL
-"""
-_NEW = """
-    SELECT id, kind, coalesce(log_session, '') AS session, coalesce(seq, 0) AS number
-    FROM log_rows
-    LEFT JOIN (SELECT unnest($sessions::VARCHAR[]) AS known, unnest($numbers::BIGINT[]) AS seen)
-        ON coalesce(log_session, '') = known
-    WHERE id IS NOT NULL AND coalesce(seq, 0) > coalesce(seen, -1)
-        AND (kind = 'mark' OR coalesce(log_session, '') <> $ours)
-"""
 _MARK = b'"kind":"mark"'
 """As this process writes it (`records.json_text`)."""
-
-Record = TypeVar("Record")
 
 
 class Follower:
@@ -68,8 +45,8 @@ class Follower:
     ) -> None:
         self.root = root
         self._pictures, self._ours = pictures, ours
-        self._cursor = None if cursor is None else dict(cursor)
-        self._sealed: frozenset[Path] = frozenset()  # looked at: they never change
+        self._cursor = cursor
+        self._sealed: set[Path] = set()  # looked at: they never change
         self._ends: dict[Path, int] = {}  # of whole lines in growing files, in bytes
         self._calm: _Stamp | None = None  # of a folder that had been left alone for a while
 
@@ -81,16 +58,15 @@ class Follower:
         """
         try:
             stamp = _stamp(self.root, self._ends)
-            if self._calm is not None and stamp == self._calm:
+            if stamp == self._calm:
                 return None
             news = self._look()
-            self._calm = (
-                stamp if stamp.is_calm and stamp.sizes.keys() == self._ends.keys() else None
-            )
-        except (duckdb.Error, OSError) as exc:
+        except OSError as exc:
             raise LogError(
                 f"cannot follow the log at {self.root}: {exc}", folder=str(self.root)
             ) from exc
+        whole = stamp.is_calm and stamp.sizes.keys() == self._ends.keys()
+        self._calm = stamp if whole else None
         return news
 
     def _look(self) -> News | None:
@@ -98,22 +74,20 @@ class Follower:
         for _ in range(_ATTEMPTS):
             try:
                 return self._read(listing)
-            except (duckdb.Error, OSError):
+            except OSError:
                 before, listing = listing, list_segments(self.root)
-                if listing == before:  # it was no file that went meanwhile
-                    listing = self._sound(listing)
-                    if listing == before:
-                        raise
+                if listing == before and not self._pass_over_unsound(listing):
+                    raise  # no file went meanwhile, and none is to blame
         return self._read(listing)
 
-    def _sound(self, listing: Listing) -> Listing:
-        """Leave out what looks whole and cannot be read; the reader names it in a warning."""
-        sealed = [
-            path
-            for path in listing.sealed
-            if path in self._sealed or views.is_sound(Listing(sealed=(path,)))
-        ]
-        return dataclasses.replace(listing, sealed=tuple(sealed))
+    def _pass_over_unsound(self, listing: Listing) -> bool:
+        """Pass over what looks whole and cannot be read; the reader names it in a warning."""
+        from comfynb.log import views  # noqa: PLC0415 - DuckDB takes 0.1 s
+
+        new = (path for path in listing.sealed if path not in self._sealed)
+        unsound = {path for path in new if not views.is_sound(Listing(sealed=(path,)))}
+        self._sealed |= unsound
+        return bool(unsound)
 
     def _read(self, listing: Listing) -> News | None:
         """Read what these files have beyond the last look.
@@ -129,11 +103,21 @@ class Follower:
                     tails.append(Path(folder, path.name))
                     tails[-1].write_bytes(lines)
             sealed = tuple(path for path in listing.sealed if path not in self._sealed)
-            news = None
-            if self._cursor is None or sealed or tails:
-                with views.connect(Listing(sealed, tuple(tails))) as connection:
-                    news = self._news(connection)
-        self._sealed, self._ends = frozenset(listing.sealed), ends
+            news = self._news(Listing(sealed, tuple(tails))) if sealed or tails else None
+        self._sealed.update(listing.sealed)
+        self._ends = ends
+        self._cursor = self._cursor or {}
+        return news
+
+    def _news(self, added: Listing) -> News | None:
+        from comfynb.log import fresh  # noqa: PLC0415 - DuckDB takes 0.1 s
+
+        if self._cursor is None:
+            self._cursor = fresh.last(added)
+            return None
+        news = fresh.news(added, self._cursor, ours=self._ours, pictures=self._pictures)
+        if news is not None:
+            self._cursor = news.cursor
         return news
 
     def _lines(self, path: Path) -> tuple[int, bytes]:
@@ -145,56 +129,6 @@ class Follower:
         lines = added[: added.rfind(b"\n") + 1]
         ours = self._ours and path.name.split(".")[0].endswith(self._ours[:8])
         return begin + len(lines), b"" if ours and _MARK not in lines else lines
-
-    def _news(self, connection: DuckDBPyConnection) -> News | None:
-        if self._cursor is None:
-            self._cursor = dict(connection.execute(_LAST).fetchall())
-            return None
-        new = connection.execute(
-            _NEW,
-            {
-                "sessions": list(self._cursor),
-                "numbers": list(self._cursor.values()),
-                "ours": self._ours,
-            },
-        ).fetchall()
-        if not new:
-            return None
-        cursor = dict(self._cursor)
-        for _, _, session, number in new:
-            cursor[session] = max(number, cursor.get(session, 0))
-        ids: dict[str, list[str]] = {}
-        for row_id, kind, _, _ in new:
-            ids.setdefault(kind, []).append(row_id)
-        news = News(
-            runs=_records(connection, "run", ids, records.run_of),
-            submitted=_records(connection, "submitted", ids, records.submitted_of),
-            keyframes=_records(connection, "result", ids, self._keyframe),
-            marks=_records(connection, "mark", ids, mark_of),
-            cursor=cursor,
-        )
-        self._cursor = cursor
-        return news
-
-    def _keyframe(self, row: records.Row) -> Keyframe:
-        return records.keyframe_of(row, self._pictures)
-
-
-def _records(
-    connection: DuckDBPyConnection,
-    kind: Kind,
-    ids: Mapping[str, list[str]],
-    read: Callable[[dict[str, Any]], Record],
-) -> tuple[Record, ...]:
-    if kind not in ids:
-        return ()
-    answer = connection.execute(views.new_rows(kind), {"ids": ids[kind]})
-    names = [column[0] for column in answer.description]
-    found = []
-    for row in answer.fetchall():
-        with contextlib.suppress(SceneError, TypeError):  # not a row of ours
-            found.append(read(dict(zip(names, row, strict=True))))
-    return tuple(found)
 
 
 class _Stamp(NamedTuple):

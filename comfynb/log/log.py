@@ -33,6 +33,7 @@ from comfynb.log import records, servers
 from comfynb.log.base import Store
 from comfynb.log.blobs import Blobs, is_sha256
 from comfynb.log.care import Care
+from comfynb.log.following import Follower
 from comfynb.log.marks import Mark, Marking, id_of, mark_of
 from comfynb.log.news import Cursor, News
 from comfynb.log.peek import may_have
@@ -46,7 +47,6 @@ from comfynb.scenes import Storyboard
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from comfynb.log.following import Follower
     from comfynb.log.reader import Reader
     from comfynb.log.thumbnails import Thumbnails
 
@@ -209,10 +209,7 @@ class Log(Store, Marking, Care):
             LogError: The log cannot be read.
         """
         found: dict[str, Keyframe] = {}
-        wanted = list(keys)
-        if not wanted or not may_have(self.folder, wanted):
-            return found
-        for keyframe in self.current("key", wanted):  # the latest comes last
+        for keyframe in self.current("key", list(keys)):  # the latest comes last
             if keyframe.status == "done" and self._has_pictures(keyframe):
                 found[keyframe.key] = dataclasses.replace(keyframe, status="cached")
         return found
@@ -357,6 +354,8 @@ class Log(Store, Marking, Care):
         Raises:
             LogError: The log cannot be read.
         """
+        if not values or (column == "key" and not may_have(self.folder, values)):
+            return []
         from comfynb.log import views  # noqa: PLC0415 - DuckDB takes 0.1 s
 
         return self._read(views.with_marks(column), {"values": list(values)})
@@ -381,8 +380,6 @@ class Log(Store, Marking, Care):
                     for keyframe in news.keyframes:
                         display(keyframe.image)
         """
-        from comfynb.log.following import Follower  # noqa: PLC0415 - DuckDB takes 0.1 s
-
         follower = Follower(self.folder, self, cursor)
         while True:
             news = await loop.across(loop.in_worker(follower.look))
@@ -394,13 +391,7 @@ class Log(Store, Marking, Care):
     @functools.cached_property
     def watch(self) -> Watch:
         """Tells the boards of this process what others append, and what anybody says."""
-
-        def follower() -> Follower:
-            from comfynb.log.following import Follower  # noqa: PLC0415 - DuckDB takes 0.1 s
-
-            return Follower(self.folder, self, ours=self._segment.session)
-
-        return Watch(follower)
+        return Watch(lambda: Follower(self.folder, self, ours=self._segment.session))
 
     # Frames
 
