@@ -130,14 +130,14 @@ def _remove(found: Found, root: Path, before: float) -> bool:
     with _told(root):
         try:
             os.rename(found.path, aside)  # noqa: PTH104 - never onto another: the name is ours
-        except FileNotFoundError:
+            # Who keeps the same bytes makes the file young first and then looks whether it still
+            # has its name: either we see the one, or they see the other and write it anew.
+            if aside.lstat().st_mtime >= before:
+                aside.replace(found.path)
+                return False
+            aside.unlink()
+        except FileNotFoundError:  # another collector was quicker
             return False
-        # Who keeps the same bytes makes the file young first and then looks whether it still has
-        # its name: either we see the one, or they see the other and write it anew.
-        if aside.lstat().st_mtime >= before:
-            aside.replace(found.path)
-            return False
-        aside.unlink()
         return True
 
 
