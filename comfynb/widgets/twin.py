@@ -26,6 +26,8 @@ from comfynb.widgets import notebook
 logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 30.0
+SETTLE_SECONDS = 2.0
+"""What changes so soon after a run was active, it made."""
 LARGEST_JPEG = 150_000
 """Bytes; a third more where a notebook holds it as base64: 200 kB."""
 MARK = "comfynb contact sheet"
@@ -87,11 +89,29 @@ class Twin:
             self._publish(loop.wait(self._current()), update=True)
 
     async def watch(self) -> None:
-        """Refresh it while runs are active, and when they end; on our loop, for ever."""
-        async for _ in self._board.subscribe(look=False):
-            due = time.monotonic() - self._drawn_at >= REFRESH_SECONDS
-            if self.shown and (due or not self._board.active):
-                await self.refresh()
+        """Refresh it while runs are active, and when they end; on our loop, for ever.
+
+        What other notebooks make comes when nobody knows whether it is the last: now and then.
+        """
+        later: asyncio.Task[None] | None = None
+        active_at = time.monotonic()
+        try:
+            async for _ in self._board.subscribe(look=False):
+                now = time.monotonic()
+                if self._board.active:
+                    active_at = now
+                just_ended = not self._board.active and now - active_at < SETTLE_SECONDS
+                if self.shown and (just_ended or now - self._drawn_at >= REFRESH_SECONDS):
+                    await self.refresh()
+                elif self.shown and not self._board.active and (later is None or later.done()):
+                    later = asyncio.create_task(self._refresh_later(), name="comfynb-twin-later")
+        finally:
+            if later is not None:
+                later.cancel()
+
+    async def _refresh_later(self) -> None:
+        await asyncio.sleep(REFRESH_SECONDS)
+        await self.refresh()
 
     async def refresh(self) -> None:
         """Show what is new, if anything; on our loop."""

@@ -102,6 +102,23 @@ async def test_a_log_shows_its_sheet_at_once(studio, notebook):
     assert notebook.display_pub.updates == 0
 
 
+async def test_what_another_notebook_draws_refreshes_it_now_and_then(studio, notebook, monkeypatch):
+    drawn = studio.board(scenes(3))
+    drawn.runs[0].pause()
+    await until(studio.log.runs)
+    grid = comfynb.open_log(studio.log.folder).grid()
+    (sheet,) = notebook.display_pub.sheets
+    await until(lambda: grid._watching is not None)
+    page = Page(grid)
+    monkeypatch.setattr(twin, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(twin, "REFRESH_SECONDS", 0.3)
+    drawn.runs[0].resume()
+    await until(lambda: "3 pictures" in sheet["text/plain"])
+    assert page.head["made"] == 3
+    assert notebook.display_pub.updates <= 3
+    drawn.close()
+
+
 async def test_shown_in_another_cell_the_grid_is_the_same(studio, notebook):
     notebook.run("cell-1")
     grid = studio.grid(scenes(2, **SLOW))
