@@ -114,7 +114,7 @@ async def test_what_another_notebook_draws_refreshes_it_now_and_then(studio, not
     monkeypatch.setattr(twin, "REFRESH_SECONDS", 0.3)
     drawn.runs[0].resume()
     await until(lambda: "3 pictures" in sheet["text/plain"])
-    assert page.head["made"] == 3
+    await until(lambda: page.head["made"] == 3)
     assert notebook.display_pub.updates <= 3
     drawn.close()
 
