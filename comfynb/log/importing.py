@@ -206,11 +206,16 @@ def _zip_opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[],
 
 
 def _vetted(listing: Listing, tally: _Tally) -> Iterator[Path]:
-    """Give the segments of a listing that can be read whole."""
+    """Give the segments of a listing that can be read whole, older rows first.
+
+    A merge has older ones than what its sessions wrote since: who follows this log meanwhile
+    would take what comes after greater numbers for seen.
+    """
     tally.refused += [f"seg/{name}" for name in listing.damaged]
     unsound = set(views.unsound(listing))
     tally.refused += [f"seg/{path.name}" for path in unsound if path.exists()]
-    yield from (path for path in (*listing.sealed, *listing.active) if path not in unsound)
+    merged_first = sorted(listing.sealed, key=lambda path: not path.name.startswith("m"))
+    yield from (path for path in (*merged_first, *listing.active) if path not in unsound)
 
 
 class _TooLargeError(Exception):

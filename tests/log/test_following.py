@@ -10,7 +10,7 @@ import shutil
 
 import pytest
 
-from comfynb.log import Log, merging, sealing
+from comfynb.log import Log, importing, merging, sealing
 from comfynb.log.following import Follower, News
 from comfynb.log.records import CellRecord, RunRecord
 
@@ -183,6 +183,27 @@ def test_a_copied_log_is_news(log, tmp_path, make_keyframe):
     for path in (tmp_path / "elsewhere" / "seg").iterdir():
         shutil.copy(path, log.folder / "seg")
     assert scenes(follow.look()) == ["guest"]
+
+
+def test_an_import_is_news_in_any_moment_of_it(log, tmp_path, make_keyframe, monkeypatch):
+    elsewhere = Log(tmp_path / "elsewhere")
+    for number in range(3):
+        elsewhere.add_result(make_keyframe(f"guest-{number}", seconds=number))
+        if number < 2:
+            elsewhere._segment.roll().close()
+            tidy_up(elsewhere, merge=True)
+    log.add_result(make_keyframe("host"))
+    follow, seen = follower(log), []
+    copy = importing._segment
+
+    def copied(*args, **options):
+        copy(*args, **options)
+        seen.extend(scenes(follow.look()))
+
+    monkeypatch.setattr(importing, "_segment", copied)
+    log.import_(elsewhere.folder)
+    assert sorted(seen) == ["guest-0", "guest-1", "guest-2"]
+    elsewhere.close()
 
 
 def test_a_folder_that_comes_later_is_followed(log, make_keyframe):
