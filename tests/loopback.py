@@ -70,6 +70,16 @@ class Page:
         more = {} if cells is None else {"cells": cells}
         return self.ask(kind="do", name=name, **more)[0]
 
+    def rate(self, cell: int, rating: int, keyframe: str | None = None) -> dict:
+        """Rate what is shown of a cell, or another keyframe; return the reply."""
+        shown = self.about[cell]["keyframe"] if keyframe is None else keyframe
+        return self.ask(kind="rate", cell=cell, keyframe=shown, rating=rating)[0]
+
+    def pick(self, cell: int, *, picked: bool) -> dict:
+        """Choose what is shown of a cell, or do so no longer; return the reply."""
+        shown = self.about[cell]["keyframe"]
+        return self.ask(kind="pick", cell=cell, keyframe=shown, picked=picked)[0]
+
     def get(self, cell: int, output: int = 0) -> tuple[dict, list[bytes]]:
         return self.ask(kind="get", cell=cell, output=output)
 

@@ -27,7 +27,7 @@ from typing import Any
 
 from comfynb import loop
 from comfynb.board import Board
-from comfynb.errors import ComfynbError
+from comfynb.errors import ComfynbError, MarkError
 from comfynb.keyframes import ENDED, MADE, Keyframe, Output
 from comfynb.states import CellState
 from comfynb.widgets import telling
@@ -42,7 +42,9 @@ from comfynb.widgets.wire import (
     Get,
     Head,
     Hello,
+    Pick,
     PreviewOf,
+    Rate,
     See,
     ToBrowser,
     WireError,
@@ -68,6 +70,8 @@ READERS = 2
 ABOUTS_AT_ONCE = 50
 PREVIEWS_AT_ONCE = 8
 
+Request = Get | Do | Rate | Pick
+"""What waits for an answer."""
 Send = Callable[[ToBrowser, Sequence[bytes]], None]
 Act = Callable[[Action, Sequence[int] | None, str], Awaitable[None]]
 """Does what a button asks for (its cells, the client); raises a ComfynbError where it cannot."""
@@ -113,31 +117,28 @@ class Clients:
             return
         if client is None:
             self._where_we_are(message["client"])
-            if message["kind"] in ("get", "do"):
+            if message["kind"] in ("get", "do", "rate", "pick"):
                 self._reply(message, error="this page was not heard of for a while; try again")
             return
         client.heard_at = time.monotonic()
         self._take(client, message)
 
-    def _take(self, client: Client, message: Ack | See | Get | Do) -> None:
+    def _take(self, client: Client, message: Ack | See | Request) -> None:
         match message["kind"]:
             case "ack":
                 client.ack(message["seq"])
             case "see":
                 count = len(self._board.state.cells)
                 client.see(range(min(message["from"], count), min(message["to"], count)))
-            case "get" | "do" if client.waiting >= MOST_REQUESTS:
+            case "get" | "do" | "rate" | "pick" if client.waiting >= MOST_REQUESTS:
                 self._reply(message, error="too many requests at once")
             case "get":
                 self._begin(client, self._full(client, message))
             case "do":
-                # Its own task: a page that goes away does not take its Stop with it.
-                doing = asyncio.ensure_future(
-                    self._act(message["name"], message.get("cells"), client.id)
-                )
-                self._doing.add(doing)
-                doing.add_done_callback(self._done)
-                self._begin(client, self._answer(client, message, doing))
+                deed = self._act(message["name"], message.get("cells"), client.id)
+                self._do(client, message, deed)
+            case "rate" | "pick":
+                self._do(client, message, self._mark(client, message))
 
     def refuse(self, error: WireError) -> None:
         """Answer a message that could not be understood."""
@@ -292,7 +293,8 @@ class Clients:
         abouts = []
         for state in self._seen(client):
             k = state.keyframe
-            said = (state.cell.key, state.status in ENDED, None if k is None else (k.id, k.status))
+            made = None if k is None else (k.id, k.status, k.tags, k.note)
+            said = (state.cell.key, state.status in ENDED, made)
             if client.told.get(state.cell.index) != said:
                 client.told[state.cell.index] = said
                 abouts.append(telling.about(state))
@@ -381,18 +383,40 @@ class Clients:
         )
         client.wake.set()
 
-    # -- buttons
+    # -- buttons and marks
+
+    def _do(self, client: Client, message: Do | Rate | Pick, deed: Awaitable[None]) -> None:
+        """Do something in a task of its own: a page that goes away does not take it along."""
+        doing = asyncio.ensure_future(deed)
+        self._doing.add(doing)
+        doing.add_done_callback(self._done)
+        self._begin(client, self._answer(client, message, doing))
+
+    async def _mark(self, client: Client, message: Rate | Pick) -> None:
+        """Keep what somebody said about the picture that they saw, and about no other."""
+        index, cells = message["cell"], self._board.state.cells
+        keyframe = cells[index].keyframe if index < len(cells) else None
+        if keyframe is None or keyframe.id != message["keyframe"]:
+            client.told.pop(index, None)  # the description may have been lost on the way
+            raise MarkError("another picture has come to this place meanwhile; look at it first")
+        if message["kind"] == "rate":
+            await self._board.rate(index, message["rating"] or None)
+        else:
+            await self._board.pick(index, picked=message["picked"])
 
     def _done(self, doing: asyncio.Future[None]) -> None:
         self._doing.discard(doing)
         if not doing.cancelled():
             doing.exception()  # seen, also where nobody is left to be answered
 
-    async def _answer(self, client: Client, message: Do, doing: asyncio.Future[None]) -> None:
+    async def _answer(
+        self, client: Client, message: Do | Rate | Pick, doing: asyncio.Future[None]
+    ) -> None:
         try:
             await asyncio.shield(doing)
         except ComfynbError as exc:
             self._reply(message, error=str(exc))
+            client.wake.set()
             return
         except Exception as exc:
             logger.exception("a button met an error of comfynb's own")
@@ -401,7 +425,7 @@ class Clients:
         self._reply(message)
         client.wake.set()
 
-    def _reply(self, message: Get | Do, *, error: str | None = None) -> None:
+    def _reply(self, message: Request, *, error: str | None = None) -> None:
         answer: dict[str, Any] = {"ok": True} if error is None else {"error": error}
         self._post({**self._to(message["client"], "reply"), "req": message["req"], **answer})
 

@@ -21,10 +21,13 @@ RECENT = 20
 MOST_SERVERS = 3
 """So many servers are named one by one."""
 LONGEST_TEXT = 2000
-"""Characters of a knob's value, an error or a warning that are sent."""
+"""Characters of a knob's value, an error, a warning or a note that are sent."""
+MOST_TAGS = 50
+"""Tags of one keyframe that are sent."""
 
 STALE = "made before the prompt or the graph was changed; the scene has not been drawn since"
 NO_SERVER = "this board shows a log; comfynb.connect(..., log=...) makes pictures"
+NO_MARKS = "this log was opened with read_only=True; open it without to rate and pick"
 
 
 def head(board: Board, *, stale_sheet: bool = False) -> Head:
@@ -38,9 +41,11 @@ def head(board: Board, *, stale_sheet: bool = False) -> Head:
     counts = state.counts
     latest = board.runs[-1] if board.runs else None
     active = [run for run in board.runs if not run.ended]
-    can: Can = {"stop": bool(active), "retry": board.has_server}
+    can: Can = {"stop": bool(active), "retry": board.has_server, "mark": board.can_mark}
     if not board.has_server:
         can["why"] = NO_SERVER
+    if not board.can_mark:
+        can["why_mark"] = NO_MARKS
     return {
         "made": state.made,
         "failed": counts["failed"] + counts["lost"],
@@ -119,6 +124,10 @@ def news(state: CellState) -> CellNews:
             told["ms"] = round(keyframe.seconds * 1000, 1)
         if keyframe.take is not None:
             told["take"] = keyframe.take
+        if keyframe.rating is not None:
+            told["rating"] = keyframe.rating
+        if keyframe.picked:
+            told["picked"] = True
         if keyframe.unknown_words:
             told["unknown_words"] = [_cut(word) for word in keyframe.unknown_words[:50]]
     return told
@@ -153,6 +162,11 @@ def about(state: CellState) -> CellAbout:
         if ms is not None
     }
     told["server"], told["version"] = keyframe.server, keyframe.server_version
+    told["keyframe"] = keyframe.id
+    if keyframe.tags:
+        told["tags"] = [_cut(tag) for tag in keyframe.tags[:MOST_TAGS]]
+    if keyframe.note:
+        told["note"] = _cut(keyframe.note)
     if keyframe.status in MADE:
         told["outputs"] = [
             {

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, NotRequired, TypedDict, cast, get_args
 
 from comfynb.keyframes import Kind, Status
+from comfynb.log.marks import HIGHEST
 
 VERSION: Final = 1
 LARGEST_INDEX: Final = 2**31 - 1
@@ -71,17 +72,43 @@ class Do(TypedDict):
     cells: NotRequired[list[int]]
 
 
-FromBrowser = Hello | Ack | See | Get | Do
+class Rate(TypedDict):
+    """Somebody rated a picture; `keyframe`: which one they saw, `rating`: 0 takes it back."""
+
+    v: int
+    kind: Literal["rate"]
+    client: str
+    req: str
+    cell: int
+    keyframe: str
+    rating: int
+
+
+class Pick(TypedDict):
+    """Somebody chose a picture, or does so no longer; `keyframe`: which one they saw."""
+
+    v: int
+    kind: Literal["pick"]
+    client: str
+    req: str
+    cell: int
+    keyframe: str
+    picked: bool
+
+
+FromBrowser = Hello | Ack | See | Get | Do | Rate | Pick
 
 # Kernel to browser.
 
 
 class Can(TypedDict):
-    """Which buttons work; `why`: what to say where they do not."""
+    """Which buttons work; `why` and `why_mark`: what to say where they do not."""
 
     stop: bool
     retry: bool
+    mark: bool
     why: NotRequired[str]
+    why_mark: NotRequired[str]
 
 
 class Head(TypedDict):
@@ -107,7 +134,10 @@ class Head(TypedDict):
 
 
 class CellNews(TypedDict):
-    """How a cell stands: `n` outputs, made in `ms` milliseconds; `stale`: out of date."""
+    """How a cell stands: `n` outputs, made in `ms` milliseconds; `stale`: out of date.
+
+    `rating` and `picked` are what was said about its keyframe; without them, nothing was.
+    """
 
     i: int
     status: Status
@@ -117,6 +147,8 @@ class CellNews(TypedDict):
     ms: NotRequired[float]
     n: NotRequired[int]
     take: NotRequired[int]
+    rating: NotRequired[int]
+    picked: NotRequired[bool]
     unknown_words: NotRequired[list[str]]
 
 
@@ -165,7 +197,10 @@ class OutputOf(TypedDict):
 
 
 class CellAbout(TypedDict):
-    """All there is to say about a cell; seeds are text, they may exceed a browser's numbers."""
+    """All there is to say about a cell; seeds are text, they may exceed a browser's numbers.
+
+    `keyframe` is the id of what came out, `tags` and `note` are what was said about it.
+    """
 
     i: int
     id: str
@@ -176,6 +211,9 @@ class CellAbout(TypedDict):
     seed: str
     knobs: dict[str, str]
     status: Status
+    keyframe: NotRequired[str]
+    tags: NotRequired[list[str]]
+    note: NotRequired[str]
     error: NotRequired[ErrorOf]
     warnings: list[str]
     outputs: list[OutputOf]
@@ -222,7 +260,7 @@ class Full(TypedDict):
 
 
 class Reply(TypedDict):
-    """The answer to a `do`, or to a `get` that failed."""
+    """The answer to a `do`, a `rate` or a `pick`, or to a `get` that failed."""
 
     v: int
     kind: Literal["reply"]
@@ -273,6 +311,14 @@ def _is_index(value: object) -> bool:
     return type(value) is int and 0 <= value <= LARGEST_INDEX
 
 
+def _is_rating(value: object) -> bool:
+    return type(value) is int and 0 <= value <= HIGHEST
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_action(value: object) -> bool:
     return isinstance(value, str) and value in get_args(Action)
 
@@ -288,6 +334,8 @@ _FIELDS: Final[dict[str, dict[str, _Check]]] = {
     "see": {"from": _is_index, "to": _is_index},
     "get": {"req": _is_id, "cell": _is_index, "output": _is_index},
     "do": {"req": _is_id, "name": _is_action},
+    "rate": {"req": _is_id, "cell": _is_index, "keyframe": _is_id, "rating": _is_rating},
+    "pick": {"req": _is_id, "cell": _is_index, "keyframe": _is_id, "picked": _is_bool},
 }
 _OPTIONAL: Final[dict[str, dict[str, _Check]]] = {"do": {"cells": _is_cells}}
 

@@ -31,7 +31,7 @@ HEAD: dict[str, Any] = {
     "server": "embedded engine",
     "connection": "connected",
     "sheet": "fresh",
-    "can": {"stop": True, "retry": True},
+    "can": {"stop": True, "retry": True, "mark": True},
 }
 
 
@@ -188,7 +188,7 @@ class GridPage:
         """Bring a cell to its end, with all that belongs to it."""
         outputs = [output(index, n) for n in range(fields.get("n", 1))]
         self.batch([{"i": index, "status": "done", "ms": 2100.0, "n": 1, **fields}])
-        self.about({"i": index, "outputs": outputs})
+        self.about({"i": index, "outputs": outputs, "keyframe": f"keyframe-{index}"})
         self.thumb(index)
 
 

@@ -48,7 +48,7 @@ async def test_a_page_sees_the_tiles_at_once_and_each_cell_to_its_end(studio):
         "server": studio.server,
         "connection": "connected",
         "sheet": "fresh",
-        "can": {"stop": False, "retry": True},
+        "can": {"stop": False, "retry": True, "mark": True},
     }
 
 
@@ -81,7 +81,7 @@ async def test_the_head_estimates_what_is_left_from_what_was_made(studio):
     await until(lambda: page.head.get("left_s") is not None, 20)
     head = page.head
     assert (head["active"], head["running"]) == (True, 1)
-    assert head["can"] == {"stop": True, "retry": True}
+    assert head["can"] == {"stop": True, "retry": True, "mark": True}
     assert 0.2 < head["left_s"] < 6 * 0.6
     assert head["elapsed_s"] > 0
     await grid.cancel()

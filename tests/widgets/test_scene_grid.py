@@ -282,7 +282,7 @@ async def test_a_log_is_shown_without_a_server(studio):
     page = Page(grid, see=(0, 3))
     await until(lambda: len(page.thumbs) == 3)
     assert page.head["connection"] == "none"
-    assert page.head["can"] == {"stop": False, "retry": False, "why": page.head["can"]["why"]}
+    assert not any(page.head["can"][name] for name in ("stop", "retry"))
     assert "log" in page.head["can"]["why"]
     assert page.do("retry_failed")["error"] == page.head["can"]["why"]
     assert page.do("regenerate", [0])["error"]

@@ -26,6 +26,9 @@ GOOD = [
     message("get", req="r1", cell=3, output=0),
     message("do", req="r2", name="stop"),
     message("do", req="r2", name="retry", cells=[1, 2]),
+    message("rate", req="r3", cell=0, keyframe="k-1", rating=5),
+    message("rate", req="r3", cell=0, keyframe="k-1", rating=0),
+    message("pick", req="r4", cell=0, keyframe="k-1", picked=False),
 ]
 
 
@@ -66,6 +69,19 @@ def test_every_kind_of_the_browser_is_checked():
         message("do", req="r", name="retry", cells=[0, "1"]),
         message("do", req="r", name="retry", cells=[0] * 100_001),
         message("do", req="r", name="retry", cells={"0": 1}),
+        message("rate", req="r", cell=0, keyframe="k"),
+        message("rate", req="r", cell=0, keyframe="k", rating=6),
+        message("rate", req="r", cell=0, keyframe="k", rating=-1),
+        message("rate", req="r", cell=0, keyframe="k", rating=4.0),
+        message("rate", req="r", cell=0, keyframe="k", rating="4"),
+        message("rate", req="r", cell=0, keyframe="k", rating=True),
+        message("rate", req="r", cell=0, keyframe="k", rating=None),
+        message("rate", req="r", cell=0, rating=4),
+        message("rate", req="r", cell=0, keyframe="../k", rating=4),
+        message("rate", cell=0, keyframe="k", rating=4),
+        message("rate", req="r", keyframe="k", rating=4),
+        message("pick", req="r", cell=0, keyframe="k", picked=1),
+        message("pick", req="r", cell=0, keyframe="k", picked=None),
     ],
 )
 def test_a_bad_message_is_refused_in_a_few_words(bad):

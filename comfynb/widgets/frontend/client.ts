@@ -7,17 +7,19 @@
  */
 
 import type { AnyModel } from "@anywidget/types";
+import { batch } from "@preact/signals";
 import { clientOf, Malformed, parse, TEXT } from "./parse";
 import {
   type Action,
   type FromKernel,
   type KernelKind,
+  type Marks,
   type OutputInfo,
   type ToKernel,
   VERSION,
 } from "./protocol";
 import { Requests } from "./requests";
-import { MADE, type Store } from "./store";
+import { type CellSignals, MADE, type Store } from "./store";
 import { standing } from "./words";
 
 export type GridModel = AnyModel<{ count: number; ratio: number; title: string }>;
@@ -130,14 +132,46 @@ export class Client {
 
   /** Have something done; what goes wrong is said in the grid's panel. */
   async act(name: Action, cells?: number[]): Promise<void> {
-    const ask = (req: string) =>
-      this.#send(cells ? { kind: "do", req, name, cells } : { kind: "do", req, name });
+    await this.#done((req) =>
+      this.#send(cells ? { kind: "do", req, name, cells } : { kind: "do", req, name }),
+    );
+  }
+
+  /**
+   * Say something about the picture of a cell. It is shown at once, and taken back where it cannot
+   * be kept; that is said as in `act`.
+   */
+  async mark(cell: CellSignals, mark: Partial<Marks>): Promise<void> {
+    const { rating, picked } = mark;
+    const keyframe = cell.about.peek()?.keyframe ?? "";
+    const about = { cell: cell.i, keyframe };
+    cell.said.value = [...cell.said.peek(), mark];
+    const isKept = await this.#done((req) => {
+      if (rating !== undefined) {
+        this.#send({ kind: "rate", req, ...about, rating });
+      }
+      if (picked !== undefined) {
+        this.#send({ kind: "pick", req, ...about, picked });
+      }
+    });
+    batch(() => {
+      cell.said.value = cell.said.peek().filter((other) => other !== mark);
+      if (isKept && cell.about.peek()?.keyframe === keyframe) {
+        cell.live.value = { ...cell.live.peek(), ...mark }; // the batch that says so comes later
+      }
+    });
+  }
+
+  /** Ask for a deed; return whether it was done, and say in the panel why not. */
+  async #done(ask: (req: string) => void): Promise<boolean> {
     try {
       await this.#deeds.ask(ask, DO_TIMEOUT_MS, this.#signal);
+      return true;
     } catch (error) {
       if (!this.#signal.aborted && this.store.link.value !== "gone") {
         this.store.notify("error", error instanceof Error ? error.message : String(error));
       }
+      return false;
     }
   }
 

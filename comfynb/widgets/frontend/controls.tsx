@@ -7,8 +7,10 @@ import { type Client, GONE } from "./client";
 import type { Action } from "./protocol";
 import type { Store } from "./store";
 
+const CANNOT = "This cannot be done now.";
+
 /** Return why an action cannot work now, or null where it can. */
-export function whyNot(store: Store, action: Action): string | null {
+export function whyNot(store: Store, action: Action | "mark"): string | null {
   const head = store.head.value;
   if (store.link.value === "gone") {
     return GONE;
@@ -16,9 +18,12 @@ export function whyNot(store: Store, action: Action): string | null {
   if (!head) {
     return "Waiting for the kernel.";
   }
-  const { stop, retry, why } = head.can;
+  const { stop, retry, mark, why, why_mark } = head.can;
+  if (action === "mark") {
+    return mark ? null : why_mark || CANNOT;
+  }
   const able = action === "retry" || action === "retry_failed" || action === "regenerate";
-  return (able ? retry : stop) ? null : why || "This cannot be done now.";
+  return (able ? retry : stop) ? null : why || CANNOT;
 }
 
 /** Give the focus of a button that goes away to what is nearest to it. */

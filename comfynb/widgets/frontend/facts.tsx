@@ -4,6 +4,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { Client } from "./client";
 import { Deed } from "./controls";
+import { Marking } from "./marks";
 import type { About } from "./protocol";
 import { type CellSignals, MADE, MISSING } from "./store";
 import { fileWords, kindWord, label, madeWord, shortTime, statusWord } from "./words";
@@ -39,6 +40,7 @@ export function Facts({ client, cell, output, onChoose }: FactsProps) {
         {`${about?.number ?? cell.i + 1} of ${client.store.cells.length}`}
         <span>{[statusWord(live.status), isMade ? madeWord(live) : ""].filter(Boolean)[0]}</span>
       </p>
+      {about && isMade ? <Marking client={client} cell={cell} /> : null}
       <h2>{label(about, cell.i)}</h2>
       {about?.title && about.prompt ? <p class="cnb-text">{about.prompt}</p> : null}
       {about?.negative ? (
@@ -51,6 +53,7 @@ export function Facts({ client, cell, output, onChoose }: FactsProps) {
           {warning}
         </p>
       ))}
+      {about ? <Said about={about} /> : null}
       {about && about.outputs.length > 1 ? <Choice {...{ about, output, onChoose }} /> : null}
       <div class="cnb-controls">
         {MISSING.has(live.status) ? (
@@ -66,6 +69,22 @@ export function Facts({ client, cell, output, onChoose }: FactsProps) {
       </div>
       {about ? <Table about={about} output={output} /> : null}
     </div>
+  );
+}
+
+/** Tags and the note; they are given in Python. */
+function Said({ about: { tags, note } }: { about: About }) {
+  return (
+    <>
+      {note ? <p class="cnb-text cnb-remark">{note}</p> : null}
+      {tags.length ? (
+        <ul class="cnb-tags" aria-label="Tags">
+          {tags.map((tag) => (
+            <li key={tag}>{tag}</li>
+          ))}
+        </ul>
+      ) : null}
+    </>
   );
 }
 

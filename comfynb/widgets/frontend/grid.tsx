@@ -3,9 +3,10 @@
 import { type Signal, useComputed, useSignal, useSignalEffect } from "@preact/signals";
 import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import type { Client } from "./client";
-import { Header, Notices } from "./header";
+import { Header, Notices, Spoken } from "./header";
 import { isModified, move } from "./keys";
 import { type Layout, layOut, rowsInSight, rowsToDraw } from "./layout";
+import { markByKey } from "./marks";
 import { Tile } from "./tile";
 import { Viewer } from "./viewer";
 
@@ -88,7 +89,8 @@ export function Grid({ client, title, ratio }: GridProps) {
 
   const onKeyDown = (event: KeyboardEvent) => {
     const isTile = (event.target as Element).classList.contains("cnb-open");
-    if (!isTile || isModified(event)) {
+    const cell = client.store.cells[active.peek()];
+    if (!isTile || !cell || isModified(event) || markByKey(event, client, cell)) {
       return;
     }
     const page = sight.peek().end - sight.peek().first;
@@ -104,6 +106,7 @@ export function Grid({ client, title, ratio }: GridProps) {
     <>
       <Header client={client} title={title} />
       <Notices store={client.store} />
+      <Spoken store={client.store} />
       {/* biome-ignore lint/a11y/useSemanticElements: a table cannot be windowed */}
       <div
         class="cnb-scroller"

@@ -151,10 +151,19 @@ function Said({ store }: { store: Store }) {
   );
 }
 
-/** What went wrong, and what the kernel wants to tell. */
-export function Notices({ store }: { store: Store }) {
+/** Says what a key did to those who do not see it. */
+export function Spoken({ store }: { store: Store }) {
+  return (
+    <p class="cnb-unseen" aria-live="polite">
+      {store.spoken.value}
+    </p>
+  );
+}
+
+/** What went wrong, and what the kernel wants to tell; `brief`: nothing about the page. */
+export function Notices({ store, brief }: { store: Store; brief?: boolean }) {
   const gone = store.link.value === "gone";
-  const isSheetOld = !gone && store.head.value?.sheet === "old";
+  const isSheetOld = !gone && !brief && store.head.value?.sheet === "old";
   const notices = store.notices.value;
   if (!gone && !isSheetOld && !notices.length) {
     return null;

@@ -1,4 +1,6 @@
-/** Keys of the grid: it is one tab stop, and arrows move inside it. */
+/** Keys of the grid: it is one tab stop, and arrows move inside it; digits rate, P picks. */
+
+import type { Marks } from "./protocol";
 
 /**
  * Return where a key leads.
@@ -40,6 +42,20 @@ export function move(
     default:
       return null;
   }
+}
+
+/**
+ * Return what a key says about a picture, or null for other keys.
+ *
+ * @param marks What is said about it so far.
+ */
+export function saidBy(event: KeyboardEvent, { picked }: Marks): Partial<Marks> | null {
+  // By place where the row of digits has other signs, as on French keyboards.
+  const digit = /^[0-5]$/.exec(event.key)?.[0] ?? /^Digit([0-5])$/.exec(event.code)?.[1];
+  if (digit) {
+    return { rating: Number(digit) };
+  }
+  return event.key.toLowerCase() === "p" ? { picked: !picked } : null;
 }
 
 /** Whether a key comes with one that makes it somebody else's. */

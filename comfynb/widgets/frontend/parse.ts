@@ -12,6 +12,7 @@ import {
   type Failure,
   type FromKernel,
   type Head,
+  HIGHEST,
   type KernelKind,
   KINDS,
   OUTPUTS,
@@ -122,6 +123,8 @@ function cell(value: unknown): CellUpdate {
     ms: number(m.ms),
     n: number(m.n) ?? 0,
     take: number(m.take),
+    rating: rating(m.rating),
+    picked: m.picked === true,
     unknown_words: list(m.unknown_words).map(text),
   };
 }
@@ -139,7 +142,13 @@ function head(m: Fields): Head {
     server: text(m.server),
     connection: CONNECTIONS.find((known) => known === m.connection) ?? "none",
     sheet: m.sheet === "old" ? "old" : "fresh",
-    can: { stop: can.stop === true, retry: can.retry === true, why: text(can.why) },
+    can: {
+      stop: can.stop === true,
+      retry: can.retry === true,
+      mark: can.mark === true,
+      why: text(can.why),
+      why_mark: text(can.why_mark),
+    },
   };
 }
 
@@ -153,6 +162,9 @@ function about(value: unknown): About {
     prompt: text(m.prompt),
     negative: text(m.negative),
     seed: text(m.seed),
+    keyframe: text(m.keyframe),
+    tags: list(m.tags).map(text),
+    note: text(m.note),
     knobs: Object.entries(isFields(m.knobs) ? m.knobs : {}).map(([name, v]) => [name, text(v)]),
     error: isFields(m.error) ? failure(m.error) : null,
     warnings: list(m.warnings).map(text),
@@ -208,6 +220,11 @@ function text(value: unknown): string {
 
 function number(value: unknown): number | null {
   return typeof value === "number" && Number.isFinite(value) ? value : null;
+}
+
+function rating(value: unknown): number {
+  const found = number(value) ?? 0;
+  return Number.isInteger(found) && found > 0 && found <= HIGHEST ? found : 0;
 }
 
 function whole(m: Fields, name: string): number {

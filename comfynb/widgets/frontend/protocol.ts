@@ -9,7 +9,7 @@ export const VERSION = 1;
 
 /** Every kind of message; comfynb/widgets/wire.py has the same table and a test compares them. */
 export const KINDS = {
-  browser: ["hello", "ack", "see", "get", "do"],
+  browser: ["hello", "ack", "see", "get", "do", "rate", "pick"],
   kernel: ["batch", "about", "thumb", "full", "reply", "notice"],
 } as const;
 
@@ -49,11 +49,24 @@ export type ToKernel =
   /** Asks for an output in full; answered by `full` or `reply`. */
   | { kind: "get"; req: string; cell: number; output: number }
   /** Asks for a deed; answered by `reply`. */
-  | { kind: "do"; req: string; name: Action; cells?: number[] };
+  | { kind: "do"; req: string; name: Action; cells?: number[] }
+  /** Says something about the picture that is shown, and of no other; answered by `reply`. */
+  | { kind: "rate"; req: string; cell: number; keyframe: string; rating: number }
+  | { kind: "pick"; req: string; cell: number; keyframe: string; picked: boolean };
 
 // -- kernel to browser, as checked by parse.ts
 
-export interface CellUpdate {
+/** The best rating; the first is 1. */
+export const HIGHEST = 5;
+
+/** What is said about a picture. */
+export interface Marks {
+  /** From 1 to `HIGHEST`; 0: none. */
+  rating: number;
+  picked: boolean;
+}
+
+export interface CellUpdate extends Marks {
   i: number;
   status: Status;
   /** Made before its prompt or graph was changed. */
@@ -82,7 +95,7 @@ export interface Head {
   connection: Connection;
   /** The contact sheet in the saved notebook is out of this page's reach, as after a reload. */
   sheet: "fresh" | "old";
-  can: { stop: boolean; retry: boolean; why: string };
+  can: { stop: boolean; retry: boolean; mark: boolean; why: string; why_mark: string };
 }
 
 export const CONNECTIONS = ["connected", "reconnecting", "none", "gone"] as const;
@@ -115,6 +128,10 @@ export interface About {
   prompt: string;
   negative: string;
   seed: string;
+  /** Id of what came out, or "". */
+  keyframe: string;
+  tags: string[];
+  note: string;
   knobs: [name: string, value: string][];
   error: Failure | null;
   warnings: string[];

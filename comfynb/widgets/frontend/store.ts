@@ -3,7 +3,7 @@
 import { batch, type Signal, signal } from "@preact/signals";
 import { Blobs } from "./blobs";
 import { TEXT } from "./parse";
-import type { About, CellUpdate, FromKernel, Head, Preview, Status } from "./protocol";
+import type { About, CellUpdate, FromKernel, Head, Marks, Preview, Status } from "./protocol";
 
 /** Statuses with pictures, and statuses that Retry starts again. */
 export const MADE: ReadonlySet<Status> = new Set(["done", "cached"]);
@@ -26,8 +26,16 @@ export interface CellSignals {
   readonly i: number;
   readonly live: Signal<CellUpdate>;
   readonly about: Signal<About | null>;
+  /** Said here, in this order, and not answered yet. */
+  readonly said: Signal<readonly Partial<Marks>[]>;
   readonly preview: Signal<string | null>;
   readonly thumb: Signal<Thumb | null>;
+}
+
+/** Return what is said about a cell's picture; what was said here counts before it is answered. */
+export function marksOf(cell: CellSignals): Marks {
+  const { rating, picked } = cell.live.value;
+  return Object.assign({ rating, picked }, ...cell.said.value);
 }
 
 export interface Notice {
@@ -51,6 +59,8 @@ export class Store {
   readonly headAt = signal(0);
   readonly link = signal<Link>("opening");
   readonly notices = signal<readonly Notice[]>([]);
+  /** What a key did, for those who do not see it. */
+  readonly spoken = signal("");
   /** How many cells Retry would start again. */
   readonly missing = signal(0);
   /** Version of the board known here; 0: nothing. */
@@ -79,9 +89,12 @@ export class Store {
         ms: null,
         n: 0,
         take: null,
+        rating: 0,
+        picked: false,
         unknown_words: [],
       }),
       about: signal<About | null>(null),
+      said: signal<readonly Partial<Marks>[]>([]),
       preview: signal<string | null>(null),
       thumb: signal<Thumb | null>(null),
     }));

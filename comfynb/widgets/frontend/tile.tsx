@@ -3,8 +3,9 @@
 import { type Signal, useComputed } from "@preact/signals";
 import type { Client } from "./client";
 import { Deed } from "./controls";
+import { Badge } from "./marks";
 import type { About, CellUpdate } from "./protocol";
-import { type CellSignals, MADE, MISSING, type Thumb } from "./store";
+import { type CellSignals, MADE, MISSING, marksOf, type Thumb } from "./store";
 import {
   describe,
   fileWords,
@@ -43,7 +44,7 @@ export function Tile({ cell, client, active, onOpen, onFocus }: TileProps) {
         <button
           type="button"
           class="cnb-open"
-          aria-label={describe(about, live)}
+          aria-label={describe(about, live, marksOf(cell))}
           title={isMissing ? missingWords(about, live).join("\n") : undefined}
           tabIndex={isStop.value ? 0 : -1}
           onClick={() => onOpen(cell.i)}
@@ -56,7 +57,7 @@ export function Tile({ cell, client, active, onOpen, onFocus }: TileProps) {
           </span>
         ) : null}
       </div>
-      <Caption about={about} live={live} />
+      <Caption cell={cell} />
     </div>
   );
 }
@@ -173,7 +174,9 @@ function Missing({ cell, client }: { cell: CellSignals; client: Client }) {
   );
 }
 
-function Caption({ about, live }: { about: About | null; live: CellUpdate }) {
+function Caption({ cell }: { cell: CellSignals }) {
+  const live = cell.live.value;
+  const about = cell.about.value;
   const state = live.status === "running" ? stepWords(live) : "";
   const note = MADE.has(live.status) ? madeWord(live) : state;
   const unknown = live.unknown_words;
@@ -182,6 +185,7 @@ function Caption({ about, live }: { about: About | null; live: CellUpdate }) {
       <span class="cnb-number">{about?.number ?? live.i + 1}</span>
       <span class="cnb-title">{label(about, live.i)}</span>
       <span class="cnb-note">{note}</span>
+      <Badge marks={marksOf(cell)} />
       {unknown.length ? (
         <span class="cnb-prompt cnb-unknown" title="The model does not know these words.">
           {`unknown: ${unknown.join(", ")}`}

@@ -4,7 +4,9 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import type { Client } from "./client";
 import { Facts } from "./facts";
+import { Notices, Spoken } from "./header";
 import { isModified } from "./keys";
+import { markByKey } from "./marks";
 import type { OutputInfo, Status } from "./protocol";
 import type { CellSignals } from "./store";
 import { missingWords } from "./tile";
@@ -74,11 +76,14 @@ export function Viewer({ client, at, onWalk, onClose }: ViewerProps) {
     };
     const to = steps[event.key];
     event.stopPropagation(); // the notebook has its own ideas
+    if (isModified(event) || markByKey(event, client, cell)) {
+      return;
+    }
     const by = turns[event.key];
-    if (by !== undefined && !isModified(event) && turn(by, event)) {
+    if (by !== undefined && turn(by, event)) {
       event.preventDefault();
     }
-    if (to !== undefined && !isModified(event)) {
+    if (to !== undefined) {
       event.preventDefault();
       walk(to);
     }
@@ -95,6 +100,8 @@ export function Viewer({ client, at, onWalk, onClose }: ViewerProps) {
     >
       <Stage client={client} cell={cell} output={output} key={at} />
       <Facts client={client} cell={cell} output={output} onChoose={(n) => (chosen.value = n)} />
+      <Notices store={client.store} brief />
+      <Spoken store={client.store} />
       <IconButton
         name="Previous"
         path="m15 5-7 7 7 7"

@@ -1,6 +1,15 @@
 /** What the grid says in words. */
 
-import type { About, CellUpdate, Connection, Head, OutputInfo, Status } from "./protocol";
+import {
+  type About,
+  type CellUpdate,
+  type Connection,
+  type Head,
+  HIGHEST,
+  type Marks,
+  type OutputInfo,
+  type Status,
+} from "./protocol";
 import type { Link } from "./store";
 
 const STATUS: Record<Status, string> = {
@@ -96,13 +105,23 @@ export function label(about: About | null, i: number): string {
   return about?.title || about?.prompt || about?.id || `Scene ${i + 1}`;
 }
 
+/** Say what was said about a picture: "rated 4 of 5, picked", or "". */
+export function markWords({ rating, picked }: Marks): string {
+  return [rating ? `rated ${rating} of ${HIGHEST}` : "", picked ? "picked" : ""]
+    .filter(Boolean)
+    .join(", ");
+}
+
 /** Describe a tile to those who do not see it. */
-export function describe(about: About | null, live: CellUpdate): string {
+export function describe(about: About | null, live: CellUpdate, marks: Marks): string {
   const number = about?.number ?? live.i + 1;
   const what = about?.prompt && about.prompt !== label(about, live.i) ? `: ${about.prompt}` : "";
   const step = live.status === "running" ? stepWords(live).replace("/", " of ") : "";
   const several = live.n > 1 ? `, ${live.n} outputs` : "";
-  return `${number}, ${label(about, live.i)}${what}, ${statusWord(live.status)}${step ? `, step ${step}` : ""}${several}`;
+  const status = `${statusWord(live.status)}${step ? `, step ${step}` : ""}${several}`;
+  return [`${number}, ${label(about, live.i)}${what}`, status, markWords(marks)]
+    .filter(Boolean)
+    .join(", ");
 }
 
 /** Write a span as a clock: "0:07", "12:30", "1:02:03". */
