@@ -4,6 +4,9 @@ The card is plain HTML without scripts that weighs at most about 120 kB, its pic
 that a saved notebook stays small and shows it without a kernel. It names the folder as the log
 does on screen, never by its absolute path. What scenes and servers are called is escaped: a log
 may be a stranger's.
+
+JupyterLab strips <style> from a saved notebook until its reader has run it, but leaves `style`
+attributes: those here hold the layout together meanwhile.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ _PICTURE = 6500
 _SERVERS = 4
 _NAME = 60
 """Characters of a name."""
+_ROW = "display:flex;flex-wrap:wrap"
 
 _COUNTS = """
     SELECT status, count(*) AS keyframes, min(created_at) AS first, max(created_at) AS last
@@ -113,14 +117,16 @@ def _numbers(found: _Contents, size: int) -> str:
         for row in found.statuses[:8]
     )
     return (
-        f'<div class="numbers">{"".join(numbers)}</div>'
-        f'<div class="bar" aria-hidden="true">{parts}</div><div class="words">{words}</div>'
+        f'<div class="numbers" style="{_ROW};gap:6px 32px">{"".join(numbers)}</div>'
+        f'<div class="bar" aria-hidden="true">{parts}</div>'
+        f'<div class="words" style="{_ROW};gap:2px 16px">{words}</div>'
     )
 
 
 def _number(number: str, word: str, count: int | None = None) -> str:
     plural = "s" if count not in (None, 1) else ""
-    return f"<div><strong>{number}</strong><span>{word}{plural}</span></div>"
+    strong = f'<strong style="display:block">{number}</strong>'
+    return f"<div>{strong}<span>{word}{plural}</span></div>"
 
 
 def _class(status: str | None) -> str:
@@ -158,7 +164,7 @@ def _pictures(log: Log, last: Sequence[Row]) -> str:
     if not last:
         return ""
     tiles = "".join(_tile(log, row) for row in last)
-    return f'<div class="pictures">{tiles}</div>'
+    return f'<div class="pictures" style="{_ROW};gap:10px">{tiles}</div>'
 
 
 def _tile(log: Log, row: Row) -> str:
@@ -171,8 +177,9 @@ def _tile(log: Log, row: Row) -> str:
     said = f'<b title="rating">{stars}</b>' if stars else ""
     pick = '<em title="picked">✓</em>' if row["picked"] else ""
     return (
-        f'<figure title="{name}, {row["created_at"]:%Y-%m-%d %H:%M} UTC">{picture}{pick}'
-        f"<figcaption><span>{name}</span>{said}</figcaption></figure>"
+        f'<figure style="margin:0;max-width:128px" '
+        f'title="{name}, {row["created_at"]:%Y-%m-%d %H:%M} UTC">{picture}{pick}'
+        f"<figcaption><span>{name}</span> {said}</figcaption></figure>"
     )
 
 
@@ -235,14 +242,14 @@ _STYLE = """<style>
 .comfynb-log:not(#_) header { display: flex; flex-wrap: wrap; gap: 2px 16px;
   justify-content: space-between; align-items: baseline; background: none; padding: 0; }
 .comfynb-log:not(#_) small { font-size: 11px; color: inherit; }
-.comfynb-log:not(#_) .numbers { display: flex; flex-wrap: wrap; gap: 6px 32px; margin: 12px 0; }
-.comfynb-log:not(#_) .numbers strong { display: block; font-size: 22px; line-height: 1.2;
+.comfynb-log:not(#_) .numbers { margin: 12px 0; }
+.comfynb-log:not(#_) .numbers strong { font-size: 22px; line-height: 1.2;
   font-weight: 600; font-variant-numeric: tabular-nums; color: inherit; }
 .comfynb-log:not(#_) .numbers span { color: var(--quiet); }
 .comfynb-log:not(#_) .bar { display: flex; gap: 2px; height: 6px; border-radius: 3px;
   overflow: hidden; }
 .comfynb-log:not(#_) .bar i { min-width: 4px; flex-basis: 0; }
-.comfynb-log:not(#_) .words { display: flex; flex-wrap: wrap; gap: 2px 16px; margin: 6px 0 0;
+.comfynb-log:not(#_) .words { margin: 6px 0 0;
   color: var(--quiet); font-variant-numeric: tabular-nums; }
 .comfynb-log:not(#_) .words b { display: inline-block; width: 8px; height: 8px;
   border-radius: 50%; margin-right: 6px; }
@@ -250,9 +257,9 @@ _STYLE = """<style>
 .comfynb-log:not(#_) :is(i, .words b).done { background: #2f9e5b; }
 .comfynb-log:not(#_) :is(i, .words b).failed { background: #d9413b; }
 .comfynb-log:not(#_) :is(i, .words b).lost { background: #c98a04; }
-.comfynb-log:not(#_) .pictures { display: grid; gap: 10px; margin: 14px 0 0;
+.comfynb-log:not(#_) .pictures { display: grid !important; margin: 14px 0 0;
   grid-template-columns: repeat(auto-fill, minmax(max(100px, (100% - 50px) / 6), 1fr)); }
-.comfynb-log:not(#_) figure { margin: 0; min-width: 0; position: relative; }
+.comfynb-log:not(#_) figure { min-width: 0; max-width: none !important; position: relative; }
 .comfynb-log:not(#_) :is(img, .gone) { display: flex; width: 100%; height: auto; max-width: none;
   aspect-ratio: 1; object-fit: cover; border-radius: 6px; background: var(--tint); margin: 0; }
 .comfynb-log:not(#_) .gone { align-items: center; justify-content: center; text-align: center;

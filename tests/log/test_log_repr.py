@@ -186,3 +186,12 @@ def test_an_opened_log_looks_the_same(log, add):
     opened = open_log(log.folder)
     assert opened._repr_html_() == log._repr_html_()
     opened.close()
+
+
+def test_rows_stay_rows_where_the_style_sheet_was_stripped(log, add):
+    add("a fox")
+    html = log._repr_html_()
+    for name in ("numbers", "words", "pictures"):
+        assert f'class="{name}" style="display:flex;' in html
+    (sheet,) = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+    assert ".pictures { display: grid !important;" in sheet
