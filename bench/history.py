@@ -1,7 +1,8 @@
-"""A log of 100,000 rows, beside the same rows in one .duckdb file and in SQLite.
+"""A log of 100,000 keyframes and 5,000 marks, beside the same in one .duckdb file and in SQLite.
 
 Each question is asked by a fresh process, imports included, in turns. The rows are written as a
-log writes them (lines, sealed, merged), without their pictures.
+log writes them (lines, sealed, merged), without their pictures. The two others have marks in a
+table of their own, and a view `said` of what was said last, as a log's views have it.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from PIL import Image
 from bench.figures import Row
 from bench.starting import process_seconds
 from comfynb.keyframes import Keyframe, Output, Timings
-from comfynb.log import Log, folder, records
+from comfynb.log import Log, Mark, folder, records
 from comfynb.scenes import Scene
 from comfynb.workflows import Workflow
 
 BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
 SCENES = 5000
+MARKED = 20
+"""Of so many keyframes one is rated, tagged or picked."""
 OPEN = {
     "log": "from comfynb.log import Log; log = Log({log!r}); ask = log.sql; ",
     "duck": (
@@ -43,14 +46,46 @@ GROUP = "ask('select status, count(*) from keyframes group by status')"
 LATEST = """ask("select scene, {} from keyframes where status = 'done' group by scene")"""
 NARROW = (
     "select id, run, key, scene, title, prompt, negative, seed, knobs, axes, status, timings, "
-    "error, server, server_version, outputs, warnings, created_at from keyframes"
+    "error, server, server_version, outputs, warnings, created_at, rating, tags, picked "
+    "from keyframes left join said on target = id"
 )
+RATED = (
+    'ask("""select {cfg} as cfg, avg(rating) as rating from keyframes {said} '
+    'where rating is not null group by 1""")'
+)
+SAID = """
+    create view said as select target, {columns} from (
+        select * from (
+            select *, row_number() over (
+                partition by target, field order by created_at desc, id desc
+            ) as place from marks
+        ) where place = 1 and value is not null
+    ) group by target
+"""
+LASTLY = {
+    "duck": (
+        "max(try_cast(value as tinyint)) filter (field = 'rating') as rating, "
+        "list(field[5:]) filter (field like 'tag:%') as tags, bool_or(field = 'pick') as picked"
+    ),
+    "lite": (
+        "max(cast(value as integer)) filter (where field = 'rating') as rating, "
+        "group_concat(substr(field, 5)) filter (where field like 'tag:%') as tags, "
+        "max(field = 'pick') as picked"
+    ),
+}
 QUESTIONS = {
     "group by status": dict.fromkeys(OPEN, GROUP),
     "latest of each scene": {
         "log": LATEST.format("arg_max(id, created_at)"),
         "duck": LATEST.format("arg_max(id, created_at)"),
         "lite": LATEST.format("id, max(created_at)"),
+    },
+    "average rating of each cfg": {
+        "log": RATED.format(cfg="cfg", said=""),
+        "duck": RATED.format(cfg="knobs['cfg']::double", said="join said on target = id"),
+        "lite": RATED.format(
+            cfg="cast(knobs ->> '$.cfg' as real)", said="join said on target = id"
+        ),
     },
     "all as a frame": {
         "log": "log.df()",
@@ -109,7 +144,7 @@ def _keyframes(count: int) -> Iterator[Keyframe]:
         sha256 = hashlib.sha256(str(i).encode()).hexdigest()
         done = i % 20 != 19
         yield Keyframe(
-            id=str(uuid.uuid5(uuid.NAMESPACE_OID, str(i))),
+            id=_id(i),
             run=f"run-{i // 500}",
             key=hashlib.sha256(sha256.encode()).hexdigest(),
             scene=scene,
@@ -145,33 +180,70 @@ def fill_log(root: Path, count: int) -> None:
         with segment.open("ab") as file:
             file.write(records.line(submitted))
             file.write(records.line(records.keyframe_row(keyframe, session=session)))
+            if i % MARKED == 0:
+                file.write(records.line(records.mark_row(_mark(i), session=session)))
     Log(root).compact()
 
 
+def _mark(i: int) -> Mark:
+    """Return what somebody says when keyframe i is made: about it, or once more about another."""
+    n = i // MARKED
+    fields = (("rating", 1 + n % 5), ("tag:night", True), ("rating", 1 + n % 3), ("pick", True))
+    field, value = fields[n % 4]
+    about = i - 2 * MARKED if n % 8 == 2 else i  # rated already
+    return Mark(
+        id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"mark {i}")),
+        keyframe=_id(about),
+        field=field,
+        value=value,
+        created_at=BEGAN + timedelta(seconds=i + 0.5),
+    )
+
+
+def _id(i: int) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, str(i)))
+
+
 def _fill_others(names: dict[str, str]) -> None:
-    """Put the same rows into one table each, nested columns as JSON in SQLite."""
+    """Put the same into two tables each, nested columns as JSON in SQLite."""
     sealed = [str(path) for path in (Path(names["log"]) / "seg").glob("*.parquet")]
     with duckdb.connect(names["duck"]) as duck:
-        duck.execute("create table rows as select * from read_parquet($files)", {"files": sealed})
-        view = "create view keyframes as select * from rows where kind = 'result'"
-        duck.execute(view)
-        described = duck.execute("describe rows").fetchall()
-        columns = [
-            f'to_json("{name}")::varchar' if "(" in kind or "[" in kind else f'"{name}"'
-            for name, kind, *_ in described
-        ]
+        duck.execute(
+            "create table rows as select * exclude (target, field, value) "
+            "from read_parquet($files) where kind <> 'mark'",
+            {"files": sealed},
+        )
+        duck.execute(
+            "create table marks as select id, target, field, value, created_at "
+            "from read_parquet($files) where kind = 'mark'",
+            {"files": sealed},
+        )
         lite = sqlite3.connect(names["lite"])
         lite.execute("pragma journal_mode = wal")
-        lite.execute(f"create table rows ({', '.join(row[0] for row in described)})")
-        lite.execute(view)
+        for table in ("rows", "marks"):
+            _copy(table, duck, lite)
+        lite.execute("create index by_id on rows (id)")
         lite.execute("create index by_scene on rows (scene, created_at)")
-        answer = duck.execute(f"select {', '.join(columns)} from rows")
-        places = ", ".join("?" * len(columns))
-        while batch := answer.fetchmany(5000):
-            plain = ([v if v is None or isinstance(v, int) else str(v) for v in r] for r in batch)
-            lite.executemany(f"insert into rows values ({places})", plain)
+        lite.execute("create index by_target on marks (target, field, created_at, id)")
+        for base, lastly in ((duck, LASTLY["duck"]), (lite, LASTLY["lite"])):
+            base.execute("create view keyframes as select * from rows where kind = 'result'")
+            base.execute(SAID.format(columns=lastly))
         lite.commit()
         lite.close()
+
+
+def _copy(table: str, duck: duckdb.DuckDBPyConnection, lite: sqlite3.Connection) -> None:
+    described = duck.execute(f"describe {table}").fetchall()
+    columns = [
+        f'to_json("{name}")::varchar' if "(" in kind or "[" in kind else f'"{name}"'
+        for name, kind, *_ in described
+    ]
+    lite.execute(f"create table {table} ({', '.join(row[0] for row in described)})")
+    answer = duck.execute(f"select {', '.join(columns)} from {table}")
+    places = ", ".join("?" * len(columns))
+    while batch := answer.fetchmany(5000):
+        plain = ([v if v is None or isinstance(v, int) else str(v) for v in r] for r in batch)
+        lite.executemany(f"insert into {table} values ({places})", plain)
 
 
 def _picture(number: int) -> bytes:

@@ -15,13 +15,15 @@ from typing import Protocol
 
 from comfynb import failures, loop
 from comfynb.cells import Cell
-from comfynb.errors import ClosedError, LogError, SceneError
+from comfynb.errors import ClosedError, LogError, MarkError, SceneError
 from comfynb.keyframes import EMPTY, ENDED, MADE, Keyframe, Status
-from comfynb.log import Log, RunRecord, SubmittedRecord
+from comfynb.log import Log, RunRecord, Store, SubmittedRecord
+from comfynb.log.marks import Marking, marking
 from comfynb.loop import Signal
 from comfynb.run import Run
 from comfynb.scenes import Storyboard
-from comfynb.states import Changes, Snapshot, States
+from comfynb.sharing import LayOut, Sharing
+from comfynb.states import CellState, Changes, Snapshot, States
 
 
 class StartRun(Protocol):
@@ -44,6 +46,8 @@ class Board:
         stale: Collection[int] = (),
         start: StartRun | None = None,
         title: str = "",
+        store: Store | None = None,
+        lay_out: LayOut | None = None,
     ) -> None:
         """Lay the cells out; nothing runs yet.
 
@@ -53,9 +57,17 @@ class Board:
             stale: Indices of those of them that are out of date.
             start: How runs are started; None: there is no server, as for an opened log.
             title: What to call it.
+            store: Where its keyframes are kept; while somebody looks, what others append to a
+                log is shown, and what anybody says about them.
+            lay_out: For a board without a server; see `Sharing`.
         """
         self.title = title
         self._states = States(list(cells))
+        self._marks = marking(store)
+        self._marking = asyncio.Lock()  # two clicks count in their order
+        self._sharing: Sharing | None = None
+        if isinstance(store, Log):
+            self._sharing = Sharing(store, self._states, runs=lambda: self.runs, lay_out=lay_out)
         self._start = start
         self._following: set[asyncio.Task[None]] = set()
         self._open: set[Run] = set()  # those whose last word has not been copied yet
@@ -76,6 +88,9 @@ class Board:
         record: RunRecord,
         keyframes: Iterable[Keyframe],
         orphans: Iterable[SubmittedRecord] = (),
+        *,
+        store: Log | None = None,
+        lay_out: LayOut | None = None,
     ) -> Board:
         """Lay out a run out of the log.
 
@@ -84,6 +99,8 @@ class Board:
             keyframes: Of its cells, and those made before at the same places. Each cell shows the
                 latest of its key; where there is none, the latest picture of its place, as stale.
             orphans: What dead sessions sent for its cells: without a picture these are `unknown`.
+            store: The log.
+            lay_out: Reads it again.
         """
         storyboard = Storyboard.from_dict(record.storyboard)
         scenes = {scene.id: scene for scene in storyboard}
@@ -114,7 +131,14 @@ class Board:
                 current[cell.index] = _unknown(cell, sent[cell.key])
         older = {cell.index: by_place.get(_place(cell)) for cell in cells}
         stale = {i: k for i, k in older.items() if k is not None and i not in current}
-        return cls(cells, keyframes=stale | current, stale=stale.keys(), title=storyboard.title)
+        return cls(
+            cells,
+            keyframes=stale | current,
+            stale=stale.keys(),
+            title=storyboard.title,
+            store=store,
+            lay_out=lay_out,
+        )
 
     @classmethod
     def of_log(cls, log: Log, run: str | None = None) -> Board:
@@ -128,12 +152,20 @@ class Board:
         Raises:
             LogError: The log cannot be read, or has no such run.
         """
+
+        def lay_out() -> Sequence[CellState]:
+            return cls.of_log(log, run).state.cells
+
         record = run_record(log, run)
         keys = {cell.key for cell in record.cells}
         scenes = {cell.scene for cell in record.cells}
-        # Pictures of its scenes count too: a cell may have been changed since and not been made.
-        shown = [k for k in log.keyframes() if k.key in keys or k.scene.id in scenes]
-        return cls.of_run(record, shown, log.orphans(keys=keys))
+        shown = log.keyframes(
+            # Pictures of its scenes count too: one may have been changed since and not been made.
+            where="list_contains($keys, key) or list_contains($scenes, scene)",
+            params={"keys": sorted(keys), "scenes": sorted(scenes)},
+        )
+        orphans = log.orphans(keys=keys)
+        return cls.of_run(record, shown, orphans, store=log, lay_out=lay_out)
 
     @property
     def state(self) -> Snapshot:
@@ -150,9 +182,24 @@ class Board:
         """Whether runs can be started; not so for an opened log."""
         return self._start is not None
 
-    def subscribe(self, since: int = 0) -> AsyncGenerator[Changes, None]:
-        """Yield what changes, from any loop, until the board is closed."""
-        return self._states.subscribe(since)
+    async def subscribe(
+        self, since: int = 0, *, look: bool = True
+    ) -> AsyncGenerator[Changes, None]:
+        """Yield what changes, from any loop, until the board is closed.
+
+        Args:
+            since: The version that is known already; 0: begin with everything.
+            look: Whether the log is followed meanwhile, for what others make and say.
+        """
+        sharing = self._sharing if look else None
+        if sharing is not None:
+            loop.get().call_soon_threadsafe(sharing.look)
+        try:
+            async for changes in self._states.subscribe(since):
+                yield changes
+        finally:
+            if sharing is not None:
+                loop.get().call_soon_threadsafe(sharing.leave)
 
     def changes(self, since: int = 0) -> Changes:
         """Return what changed after a version, at this moment."""
@@ -269,6 +316,46 @@ class Board:
         """Cancel in every run that feeds this board; see `Run.cancel`."""
         await asyncio.gather(*(run.cancel(scenes) for run in self.runs if not run.ended))
 
+    @property
+    def can_mark(self) -> bool:
+        """Whether anything can be said about its pictures, and is kept."""
+        return self._marks is not None
+
+    async def rate(self, index: int, rating: int | None) -> None:
+        """Rate the picture of a cell, on our loop; durable on return, where there is a log.
+
+        Args:
+            index: Of the cell.
+            rating: 1 to 5; None takes the rating back.
+
+        Raises:
+            MarkError: There is no picture, or that is no rating, or nothing is kept here.
+            LogWriteError: It could not be made durable.
+            ClosedError: The log was closed.
+        """
+        async with self._marking:
+            store, keyframe = self._markable(index)
+            await loop.in_worker(store.rate, keyframe, rating)
+            self._states.mark(keyframe.id, rating=rating)
+
+    async def pick(self, index: int, *, picked: bool) -> None:
+        """Choose the picture of a cell, or do so no longer; as `rate`."""
+        async with self._marking:
+            store, keyframe = self._markable(index)
+            await loop.in_worker(partial(store.pick, keyframe, picked=picked))
+            self._states.mark(keyframe.id, picked=picked)
+
+    def _markable(self, index: int) -> tuple[Marking, Keyframe]:
+        keyframe = self.state.cells[index].keyframe
+        if self._marks is None:
+            raise MarkError(
+                "the log of this board is read only, or it has none: what is said about its "
+                "pictures could not be kept"
+            )
+        if keyframe is None or not keyframe.outputs:
+            raise MarkError(f"cell {index + 1} has no picture that something could be said about")
+        return self._marks, keyframe
+
     def close(self) -> None:
         """Stop watching; the runs go on. Safe to call twice."""
         self._closed = True
@@ -277,6 +364,8 @@ class Board:
     def _close(self) -> None:
         for task in self._following:
             task.cancel()
+        if self._sharing is not None:
+            self._sharing.close()
         self._states.end()
 
 

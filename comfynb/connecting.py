@@ -252,15 +252,18 @@ class OpenLog:
         return self.log._repr_html_()
 
 
-def open_log(folder: str | Path = DEFAULT_LOG) -> OpenLog:
+def open_log(folder: str | Path = DEFAULT_LOG, *, read_only: bool = False) -> OpenLog:
     """Open a log for looking; no server is needed, and none is asked.
+
+    Nothing is written by looking, but for small copies of pictures.
 
     Args:
         folder: Where it is.
+        read_only: Refuse to rate, tag, delete and the like, too.
 
     Raises:
         LogError: There is none, or it was written by a newer comfynb.
     """
     if not Path(folder).is_dir():
         raise LogError(f"there is no log at {folder}", folder=str(folder))
-    return OpenLog(Log(folder, read_only=True))
+    return OpenLog(Log(folder, read_only=read_only))

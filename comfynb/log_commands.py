@@ -68,6 +68,23 @@ def add_parser(commands: Any) -> None:
     gc.add_argument("--yes", action="store_true", help="remove them")
     gc.add_argument("--older-than", type=float, default=24.0, metavar="HOURS", help="default: 24")
 
+    text = "say which keyframes would be hidden; with --yes, hide them"
+    delete = _add(actions, "delete", _delete, text)
+    which = delete.add_mutually_exclusive_group(required=True)
+    which.add_argument("--scene", metavar="ID", help="every take of it")
+    which.add_argument("--run", metavar="ID", help="it, and all that it made")
+    which.add_argument("--where", metavar="SQL", help="a condition on keyframes: 'rating <= 2'")
+    which.add_argument("--keyframes", nargs="+", metavar="ID", help="these, or how they begin")
+    delete.add_argument("--yes", action="store_true", help="hide them; gc removes the pictures")
+
+    text = "say what has been deleted; with --yes, bring it back"
+    restore = _add(actions, "restore", _restore, text)
+    which = restore.add_mutually_exclusive_group()
+    which.add_argument("--scene", metavar="ID", help="only its takes")
+    which.add_argument("--run", metavar="ID", help="only it, and what it made")
+    which.add_argument("--keyframes", nargs="+", metavar="ID", help="only these")
+    restore.add_argument("--yes", action="store_true", help="bring it back")
+
     export = _add(actions, "export", _export, "write it to one file")
     export.add_argument("file", type=Path, help="x.parquet, x.duckdb or x.zip")
     export.add_argument(
@@ -114,8 +131,15 @@ def _ls(options: argparse.Namespace, console: Console, log: Log) -> int:
     if options.json:
         _print_json([_brief(log, keyframe) for keyframe in shown])
         return 0
+    console.print(_listed(shown))
+    if len(shown) < len(found):
+        console.print(f"the last {len(shown)} of {len(found):,} keyframes; --limit 0 lists all")
+    return 0
+
+
+def _listed(keyframes: Iterable[Keyframe]) -> Table:
     table = _table("", "made (UTC)", "scene", "take", "seed", "seconds", "id")
-    for keyframe in shown:
+    for keyframe in keyframes:
         sign, style = _SIGNS.get(keyframe.status, _FAILED)
         seconds = "" if keyframe.seconds is None else f"{keyframe.seconds:.1f}"
         table.add_row(
@@ -127,10 +151,7 @@ def _ls(options: argparse.Namespace, console: Console, log: Log) -> int:
             seconds,
             _text(keyframe.id[:8]),
         )
-    console.print(table)
-    if len(shown) < len(found):
-        console.print(f"the last {len(shown)} of {len(found):,} keyframes; --limit 0 lists all")
-    return 0
+    return table
 
 
 def _show(options: argparse.Namespace, console: Console, log: Log) -> int:
@@ -217,7 +238,8 @@ def _verify(options: argparse.Namespace, console: Console, log: Log) -> int:
         console.print(table)
     if found.unnamed:
         console.print(
-            f"{found.unnamed:,} pictures are named by no row: comfynb log gc removes them"
+            f"{found.unnamed:,} pictures are named by no row: comfynb log gc --yes removes those "
+            "older than a day"
         )
     return 0 if found.ok else 1
 
@@ -243,6 +265,71 @@ def _gc(options: argparse.Namespace, console: Console, log: Log) -> int:
     said = repr(found).replace("log.gc(dry_run=False) does", "--yes does")
     console.print(said)
     return 0
+
+
+def _delete(options: argparse.Namespace, console: Console, log: Log) -> int:
+    keyframes: list[Keyframe] | None = None
+    if options.where is not None:
+        keyframes = log.keyframes(where=options.where)
+    elif options.keyframes is not None:
+        keyframes = [_one(log, start) for start in options.keyframes]
+    run = any(record.id == options.run for record in log.runs())
+    found = log.delete(
+        run=options.run, scene=options.scene, keyframes=keyframes, dry_run=not options.yes
+    )
+    what = _counted(len(found), int(run))
+    if found:
+        console.print(_listed(found))
+    if not what:
+        console.print("nothing to delete")
+    elif options.yes:
+        console.print(
+            f"deleted {what}: comfynb log restore brings back what comfynb log gc has not removed"
+        )
+    else:
+        console.print(f"would delete {what}; --yes does")
+    return 0
+
+
+def _restore(options: argparse.Namespace, console: Console, log: Log) -> int:
+    from comfynb.log.deleting import DELETED_ROWS  # noqa: PLC0415 - DuckDB takes 0.1 s
+
+    rows = [row for row in log.sql(DELETED_ROWS).to_dict("records") if _is_meant(row, options)]
+    if options.yes:
+        log.restore([row["id"] for row in rows])
+    table = _table("made (UTC)", "scene", "run", "id", "picture")
+    made = [row for row in rows if row["kind"] == "result"]
+    for row in made:
+        gone = any(log.path(sha256) is None for sha256 in row["pictures"])
+        table.add_row(
+            f"{row['created_at']:%Y-%m-%d %H:%M:%S}",
+            _text(row["scene"]),
+            _text(row["run"]),
+            _text(row["id"][:8]),
+            "removed by gc" if gone else "",
+        )
+    what = _counted(len(made), len(rows) - len(made))
+    if made:
+        console.print(table)
+    if not what:
+        console.print("nothing to restore")
+    else:
+        console.print(f"restored {what}" if options.yes else f"would restore {what}; --yes does")
+    return 0
+
+
+def _is_meant(row: dict[Any, Any], options: argparse.Namespace) -> bool:
+    if options.scene is not None:
+        return bool(row["scene"] == options.scene)
+    if options.run is not None:
+        return bool(row["run"] == options.run)
+    return options.keyframes is None or str(row["id"]).startswith(tuple(options.keyframes))
+
+
+def _counted(keyframes: int, runs: int) -> str:
+    """Return how many there are of both, "" for none."""
+    counts = (f"{keyframes:,} keyframes" if keyframes else "", f"{runs:,} runs" if runs else "")
+    return " and ".join(filter(None, counts))
 
 
 def _export(options: argparse.Namespace, console: Console, log: Log) -> int:

@@ -115,6 +115,13 @@ def wait(coroutine: Coroutine[Any, Any, T], *, timeout: float | None = None) -> 
         raise
 
 
+async def pause(seconds: float) -> None:
+    """Sleep on the caller's loop, waking now and then as whatever a user can sit in."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:  # noqa: ASYNC110 - it waits for time to pass
+        await asyncio.sleep(min(WAKE_SECONDS, left))
+
+
 async def in_worker(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a blocking function in a thread; called on our loop."""
     return await asyncio.wrap_future(_pool("work", 4).submit(function, *args, **kwargs))

@@ -286,6 +286,13 @@ class Run(Watched):
                 doing = self._do(cell, adopt, None)
                 self._tasks[cell.index] = asyncio.create_task(doing, name="comfynb-adopt")
 
+    def meet(self, keyframe: Keyframe) -> None:
+        """Take a picture that another process has just made, where it still waits to be made."""
+        if not self._force and keyframe.ok:
+            for cell in [cell for cell in self._todo if cell.key == keyframe.key]:
+                self._todo.remove(cell)
+                self._give(cell, shared(cell, keyframe))
+
     # -- one cell
 
     def take(self, lane: Lane) -> Work | None:

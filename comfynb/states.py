@@ -164,6 +164,24 @@ class States:
             self._put(state.cell.index, state)
         self._changed.notify()
 
+    def mark(self, keyframe_id: str, **marks: Any) -> None:
+        """Say what was said about a keyframe, wherever it is shown; the rest stays.
+
+        Args:
+            keyframe_id: Which.
+            **marks: `rating`, `tags`, `picked` or `note`.
+        """
+        changed = False
+        with self._lock:
+            for index, state in self._cells.items():
+                if state.keyframe is not None and state.keyframe.id == keyframe_id:
+                    marked = replace(state.keyframe, **marks)
+                    if marked != state.keyframe:
+                        self._put(index, replace(state, keyframe=marked))
+                        changed = True
+        if changed:
+            self._changed.notify()
+
     def _put(self, index: int, state: CellState) -> None:
         self._version += 1
         self._cells[index] = replace(state, version=self._version)

@@ -244,7 +244,7 @@ class Studio:
                 plan = plan.with_next_seeds(indices)
             return self._start(plan.only(indices), force=force, resubmit_lost=resubmit_lost)
 
-        return Board(plan.cells, start=start, title=plan.storyboard.title)
+        return Board(plan.cells, start=start, title=plan.storyboard.title, store=self._store)
 
     def grid(
         self,

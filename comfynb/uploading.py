@@ -1,13 +1,15 @@
-"""Input files on their way: from the scenes, or from the log, to the server that reads them."""
+"""Input files on their way: from the log, which has them by then, to the server."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
 from comfynb import loop
-from comfynb.backends.base import Backend
+from comfynb.backends.base import Backend, Read
 from comfynb.cells import Cell
+from comfynb.errors import ClosedError
 from comfynb.log import Store
 
 
@@ -17,7 +19,7 @@ async def uploaded(cell: Cell, backend: Backend, store: Store) -> Mapping[str, A
     Args:
         cell: What is to be made.
         backend: Where; it sends each file once.
-        store: Has the bytes of a file that an earlier process was given.
+        store: Has the bytes.
 
     Raises:
         LogError: The bytes are not there any more.
@@ -25,13 +27,23 @@ async def uploaded(cell: Cell, backend: Backend, store: Store) -> Mapping[str, A
     """
     renamed: dict[Any, str] = {}
     for file in cell.inputs:
-        data = file.data
-        if data is None:
-            data = await loop.in_worker(store.read, file.sha256)
-        given = await backend.upload(file.name, data, file.mime)
+        given = await backend.upload(file.name, file.mime, _reading(file.sha256, store))
         if given != file.name:
             renamed[file.name] = given
     return _with_names(cell.graph, renamed) if renamed else cell.graph
+
+
+def _reading(sha256: str, store: Store) -> Read:
+    """Return what reads a file; a server that is used for longer than its log holds on to none."""
+    kept = weakref.ref(store)
+
+    async def read() -> bytes:
+        log = kept()
+        if log is None:
+            raise ClosedError(f"the log that has the input {sha256} was closed; connect again")
+        return await loop.in_worker(log.read, sha256)
+
+    return read
 
 
 def _with_names(graph: Mapping[str, Any], renamed: Mapping[Any, str]) -> Mapping[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import os
 import random
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import yaml
+from real_comfyui import install
 from support import Server
 
 HERE = Path(__file__).parent / "real_comfyui"
@@ -30,10 +30,7 @@ MISSING = "there is no real ComfyUI to test against: make test-comfyui installs 
 @functools.cache
 def is_installed() -> bool:
     """Whether `make test-comfyui` was here, with the files as they are now."""
-    spec = importlib.util.spec_from_file_location("install", HERE / "install.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.is_installed(FOLDER)
+    return install.SERVER.is_in(FOLDER)
 
 
 class RealComfyUI(Server):

@@ -14,7 +14,7 @@ from PIL import Image
 from comfynb.cli import main
 from comfynb.inputs import InputFile
 from comfynb.keyframes import Failure, Keyframe, Output
-from comfynb.log import Log
+from comfynb.log import Log, RunRecord
 from comfynb.scenes import Scene
 
 
@@ -103,6 +103,61 @@ def test_gc_removes_only_with_yes(log, capsys):
     assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    ("which", "ids"),
+    [
+        (["--scene", "scene-0"], ["0000-id"]),
+        (["--run", "run-1"], ["0000-id", "1111-id", "2222-id"]),
+        (["--where", "status = 'failed'"], ["2222-id"]),
+        (["--keyframes", "0000", "2222-id"], ["0000-id", "2222-id"]),
+    ],
+)
+def test_delete_hides_only_with_yes_and_restore_brings_back_only_with_yes(log, capsys, which, ids):
+    everything = [keyframe.id for keyframe in log.keyframes()]
+    said_before = said(capsys, "delete", "my-log", *which)
+    assert f"would delete {len(ids)} keyframes; --yes does" in said_before
+    assert [line.split()[-1] for line in said_before.splitlines()[1:-1]] == ids
+    assert [keyframe.id for keyframe in log.keyframes()] == everything
+    assert f"deleted {len(ids)} keyframes" in said(capsys, "delete", "my-log", *which, "--yes")
+    assert [k.id for k in log.keyframes()] == [i for i in everything if i not in ids]
+
+    said_before = said(capsys, "restore", "my-log")
+    assert f"would restore {len(ids)} keyframes; --yes does" in said_before
+    assert [line.split()[-1] for line in said_before.splitlines()[1:-1]] == ids
+    assert [k.id for k in log.keyframes()] == [i for i in everything if i not in ids]
+    assert f"restored {len(ids)} keyframes" in said(capsys, "restore", "my-log", "--yes")
+    assert [keyframe.id for keyframe in log.keyframes()] == everything
+    assert "nothing to restore" in said(capsys, "restore", "my-log", "--yes")
+
+
+def test_a_run_goes_and_comes_back_with_what_it_made(log, capsys):
+    again = Log(log.folder)
+    again.add_run(RunRecord(id="run-1", storyboard={"scenes": []}, cells=()))
+    again.add_run(RunRecord(id="run-2", storyboard={"scenes": []}, cells=()))
+    again.close()
+    told = said(capsys, "delete", "my-log", "--run", "run-1", "--yes")
+    assert "deleted 3 keyframes and 1 runs" in told
+    assert "deleted 1 runs" in said(capsys, "delete", "my-log", "--run", "run-2", "--yes")
+    assert log.runs() == []
+    assert "nothing to delete" in said(capsys, "delete", "my-log", "--run", "run-1")
+    told = said(capsys, "restore", "my-log", "--run", "run-1", "--yes")
+    assert "restored 3 keyframes and 1 runs" in told
+    assert [run.id for run in log.runs()] == ["run-1"]
+    assert len(log.keyframes()) == 3
+
+
+def test_restore_brings_back_only_what_is_meant_and_says_which_pictures_are_gone(log, capsys):
+    picture = log.keyframes()[0].path
+    os.utime(picture, (time.time() - 200_000,) * 2)
+    said(capsys, "delete", "my-log", "--where", "true", "--yes")
+    said(capsys, "gc", "my-log", "--yes")
+    lines = said(capsys, "restore", "my-log").splitlines()
+    assert ["removed by gc" in line for line in lines[1:-1]] == [True, False, False]
+    for which in (["--scene", "scene-1"], ["--keyframes", "2222"]):
+        assert "restored 1 keyframes" in said(capsys, "restore", "my-log", *which, "--yes")
+    assert [keyframe.id for keyframe in log.keyframes()] == ["1111-id", "2222-id"]
+
+
 def test_export_and_import_pass_a_log_on(log, capsys):
     assert "x.zip" in said(capsys, "export", "my-log", "x.zip", "--strip-metadata")
     assert "copied 2 pictures and 1 segments" in said(capsys, "import", "new-log", "x.zip")
@@ -128,6 +183,8 @@ def test_sql_answers(log, capsys):
         (["show", "my-log", "nothing"], "no keyframe"),
         (["sql", "my-log", "drop view keyframes"], "one SELECT"),
         (["export", "my-log", "x.csv"], ".parquet, .duckdb or .zip"),
+        (["delete", "my-log", "--keyframes", "nothing"], "no keyframe"),
+        (["delete", "my-log", "--where", "no condition"], "Parser Error"),
         (["gc", "my-log", "--older-than", "0"], "3600 seconds"),
         (["import", "my-log", "missing"], "is no log"),
     ],

@@ -5,7 +5,6 @@ server. Most templates use classes that ComfyUI 0.3.75 lacks: newer ones, paid A
 wires are compared, which need no server; the values need one.
 """
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -14,6 +13,7 @@ from dataclasses import replace
 
 import httpx
 import pytest
+from real_comfyui import install
 from real_server import FOLDER, HERE
 
 from comfynb.errors import WorkflowError
@@ -47,10 +47,7 @@ NOT_HERE = {"value_not_in_list", "custom_validation_failed"}
 @pytest.fixture(scope="module")
 def judge():
     """The Python of the judge's environment."""
-    spec = importlib.util.spec_from_file_location("judge", HERE / "judge" / "install.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not module.is_installed(JUDGE):
+    if not install.JUDGE.is_in(JUDGE):
         missing = "there is no judge of conversions: make test-comfyui installs it"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
     return JUDGE / "venv" / "bin" / "python"

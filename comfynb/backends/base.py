@@ -13,7 +13,7 @@ picture are fetched and made durable while the next is already being drawn.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -87,6 +87,7 @@ class Released:
 
 Event = Started | Progress | Preview | Warned | Released
 Listener = Callable[[Event], None]
+Read = Callable[[], Awaitable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,19 +192,20 @@ class Backend(ABC):
         return None
 
     @abstractmethod
-    async def upload(self, name: str, data: bytes, mime: str) -> str:
+    async def upload(self, name: str, mime: str, read: Read) -> str:
         """Have an input file where graphs can name it; sent once for each content.
 
         Args:
             name: Made from the content: another content has another name.
-            data: The file.
             mime: Its type, such as "image/png".
+            read: Gives the file. Called when it is sent, which may be again where it was lost.
 
         Returns:
             What the graph must call it there.
 
         Raises:
             BackendError: It could not be sent.
+            ComfynbError: Whatever `read` raises.
         """
 
     @abstractmethod

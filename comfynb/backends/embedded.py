@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
 
 from comfynb import loop
-from comfynb.backends.base import Backend, Line, Listener, Outcome, ServerInfo
+from comfynb.backends.base import Backend, Line, Listener, Outcome, Read, ServerInfo
 from comfynb.errors import EngineError, EngineMissingError, ServerGoneError
 
 if TYPE_CHECKING:
@@ -107,10 +107,10 @@ class EmbeddedBackend(Backend):
         file = resources.files("comfynb.backends") / "embedded_nodes.json"
         return dict(json.loads(file.read_text("utf-8")))
 
-    async def upload(self, name: str, data: bytes, mime: str) -> str:  # noqa: D102
+    async def upload(self, name: str, mime: str, read: Read) -> str:  # noqa: D102
         if self._server is None:
             raise ServerGoneError("the embedded engine was closed", server=LABEL)
-        return await self._server.upload(name, data, mime)
+        return await self._server.upload(name, mime, read)
 
     async def render(  # noqa: D102
         self, prompt_id: str, graph: Mapping[str, Any], listener: Listener

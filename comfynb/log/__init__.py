@@ -8,6 +8,16 @@ from comfynb.log.base import Store
 from comfynb.log.log import Log
 from comfynb.log.marks import Mark
 from comfynb.log.memory import MemoryStore
+from comfynb.log.news import News
 from comfynb.log.records import CellRecord, RunRecord, SubmittedRecord
 
-__all__ = ["CellRecord", "Log", "Mark", "MemoryStore", "RunRecord", "Store", "SubmittedRecord"]
+__all__ = [
+    "CellRecord",
+    "Log",
+    "Mark",
+    "MemoryStore",
+    "News",
+    "RunRecord",
+    "Store",
+    "SubmittedRecord",
+]

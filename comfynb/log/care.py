@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comfynb.errors import LogWriteError
-from comfynb.keyframes import EMPTY, Keyframe, Status
+from comfynb.keyframes import Keyframe
 from comfynb.log import folder as files
-from comfynb.log.records import Row, RunRecord
+from comfynb.log.records import Row
 from comfynb.log.segments import SegmentWriter
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ class Care(ABC):
     def _reader(self) -> Reader: ...
 
     @abstractmethod
+    def _keyframes(self, condition: str, params: Mapping[str, Any]) -> list[Keyframe]: ...
+
+    @abstractmethod
     def _append(self, row: Row, *, what: str, sync: bool = True) -> None: ...
 
     @abstractmethod
@@ -48,22 +51,6 @@ class Care(ABC):
 
     @abstractmethod
     def _check_writable(self) -> None: ...
-
-    @abstractmethod
-    def runs(self) -> list[RunRecord]:
-        """Return the runs."""
-
-    @abstractmethod
-    def keyframes(
-        self,
-        *,
-        run: str | None = None,
-        scene: str | None = None,
-        status: Status | None = None,
-        where: str = "true",
-        params: Mapping[str, Any] = EMPTY,
-    ) -> list[Keyframe]:
-        """Return keyframes."""
 
     def compact(self, *, force: bool = False) -> None:
         """Seal what dead sessions left behind, and merge small segments; nobody has to ask.
@@ -112,8 +99,8 @@ class Care(ABC):
 
         Args:
             dry_run: Only say what would go.
-            older_than: Seconds; what is younger stays, as a picture is kept before its row is. At
-                least 3600.
+            older_than: Seconds; pictures that are younger stay, as one is kept before its row is.
+                At least 3600. Of what killed processes left behind, all goes after an hour.
 
         Raises:
             ValueError: `older_than` is less than an hour.
@@ -160,10 +147,11 @@ class Care(ABC):
         """
         from comfynb.log.deleting import chosen  # noqa: PLC0415 - few need it
 
-        found = chosen(self, run=run, scene=scene, keyframes=keyframes)
+        found = self._keyframes(*chosen(run=run, scene=scene, keyframes=keyframes))
         if not dry_run:
-            runs = [record.id for record in self.runs() if record.id == run]
-            self._mark_deleted([*(keyframe.id for keyframe in found), *runs], deleted=True)
+            runs = self._reader.rows("SELECT id FROM runs WHERE id = $run", {"run": run})
+            ids = [*(keyframe.id for keyframe in found), *(row["id"] for row in runs)]
+            self._mark_deleted(ids, deleted=True)
         return found
 
     def restore(self, keyframes: Iterable[Keyframe | str]) -> None:

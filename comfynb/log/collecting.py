@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from comfynb.log.folder import temporary_name, write_error
-from comfynb.log.inventory import TEMPORARY, Found, named, pictures, thumbnails
+from comfynb.log.folder import TEMPORARY, is_left_behind, temporary_name, write_error
+from comfynb.log.inventory import Found, named, pictures, thumbnails
 from comfynb.log.reader import Reader
 
 YOUNGEST = 3600.0
@@ -33,7 +33,7 @@ class Collected:
         dry_run: Nothing was removed.
         pictures: Files that no row names.
         thumbnails: Small copies of these, and of pictures that had gone before.
-        temporary: Files that nobody has finished.
+        temporary: Files that nobody has finished for an hour.
         bytes: Size of all.
     """
 
@@ -85,7 +85,7 @@ def collect(root: Path, *, dry_run: bool, older_than: float) -> Collected:
     there = {found.sha256 for found in all_pictures} - {found.sha256 for found in doomed}
     small = [f for f in thumbnails(root) if f.sha256 and f.sha256 not in there]
     small = [f for f in small if _is_old(f, before) or f.sha256 in {d.sha256 for d in doomed}]
-    litter = list(_litter(root, all_pictures, before))
+    litter = list(_litter(root, all_pictures))
     if not dry_run:
         doomed = [found for found in doomed if _remove(found, root, before)]
         gone = {found.sha256 for found in doomed}
@@ -106,8 +106,8 @@ def _is_old(found: Found, before: float) -> bool:
     return found.status.st_mtime < before
 
 
-def _litter(root: Path, blobs: list[Found], before: float) -> Iterator[Found]:
-    """Give the files that nobody has finished."""
+def _litter(root: Path, blobs: list[Found]) -> Iterator[Found]:
+    """Give the files that nobody has finished, and nobody will."""
     entries = [*blobs, *thumbnails(root)]
     for name in ("seg", "servers"):
         folder = root / name
@@ -119,7 +119,7 @@ def _litter(root: Path, blobs: list[Found], before: float) -> Iterator[Found]:
         if (
             found.path.name.startswith(TEMPORARY)
             and stat.S_ISREG(found.status.st_mode)
-            and _is_old(found, before)
+            and is_left_behind(found.status)
         ):
             yield found
 
@@ -130,14 +130,14 @@ def _remove(found: Found, root: Path, before: float) -> bool:
     with _told(root):
         try:
             os.rename(found.path, aside)  # noqa: PTH104 - never onto another: the name is ours
-        except FileNotFoundError:
+            # Who keeps the same bytes makes the file young first and then looks whether it still
+            # has its name: either we see the one, or they see the other and write it anew.
+            if aside.lstat().st_mtime >= before:
+                aside.replace(found.path)
+                return False
+            aside.unlink()
+        except FileNotFoundError:  # another collector was quicker
             return False
-        # Who keeps the same bytes makes the file young first and then looks whether it still has
-        # its name: either we see the one, or they see the other and write it anew.
-        if aside.lstat().st_mtime >= before:
-            aside.replace(found.path)
-            return False
-        aside.unlink()
         return True
 
 

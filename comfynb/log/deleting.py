@@ -6,45 +6,52 @@ the next garbage collection. The rows stay, hidden: what a dead session sent and
 is not adopted again.
 """
 
+# ruff: noqa: S608 - SQL from our own texts
+
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comfynb.keyframes import Keyframe
 from comfynb.log.marks import Mark
 from comfynb.log.records import Row, mark_row
+from comfynb.log.views import DELETED
 
 if TYPE_CHECKING:
-    from comfynb.log.care import Care
     from comfynb.log.reader import Reader
+
+DELETED_ROWS = f"""
+    SELECT DISTINCT ON (id) id, kind, run, scene, created_at,
+        coalesce([output.sha256 FOR output IN outputs], []) AS pictures
+    FROM log_rows WHERE kind IN ('result', 'run') AND id IN ({DELETED})
+    ORDER BY created_at, id
+"""
+"""The keyframes and runs that are deleted, in order of making."""
 
 _LAST = "SELECT max(created_at) AS last FROM log_rows WHERE kind = 'mark' AND field = 'deleted'"
 
 
 def chosen(
-    log: Care,
-    *,
-    run: str | None,
-    scene: str | None,
-    keyframes: Iterable[Keyframe | str] | None,
-) -> list[Keyframe]:
-    """Return the keyframes that are meant and not deleted yet.
+    *, run: str | None, scene: str | None, keyframes: Iterable[Keyframe | str] | None
+) -> tuple[str, dict[str, Any]]:
+    """Return the condition, and its values, on the keyframes that are meant.
 
     Raises:
         ValueError: Not exactly one of the three is given.
-        LogError: The log cannot be read.
     """
     if sum(given is not None for given in (run, scene, keyframes)) != 1:
         raise ValueError("say what to delete: run=..., scene=... or keyframes=..., one of them")
+    if run is not None:
+        return "run = $run", {"run": run}
     if keyframes is None:
-        return log.keyframes(run=run, scene=scene)
+        return "scene = $scene", {"scene": scene}
     if isinstance(keyframes, str | Keyframe):
         keyframes = [keyframes]
     ids = [keyframe if isinstance(keyframe, str) else keyframe.id for keyframe in keyframes]
-    return log.keyframes(where="list_contains($ids, id)", params={"ids": ids}) if ids else []
+    return "list_contains($ids, id)", {"ids": ids}
 
 
 def rows(reader: Reader, targets: Iterable[str], *, deleted: bool, session: str) -> Iterable[Row]:

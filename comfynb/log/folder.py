@@ -20,6 +20,7 @@ import json
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +35,11 @@ VERSION = 1
 MARKER = "comfynb-log.json"
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What a write to a full disk, a full quota or past a limit of the process fails with."""
+
+TEMPORARY = ".tmp-"
+"""How names of files begin that nobody has finished."""
+LITTER_AGE = 3600.0
+"""Seconds after which such a file belongs to nobody that still lives."""
 
 # O_BINARY is Windows': without it line feeds would be doubled.
 CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
@@ -253,7 +259,12 @@ def write_file(path: Path, data: bytes, *, sync: bool) -> None:
 
 def temporary_name(folder: Path) -> Path:
     """Return a name in a folder that no other has and no reader looks at."""
-    return folder / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
+    return folder / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def is_left_behind(status: os.stat_result) -> bool:
+    """Whether nobody that still lives can be about to finish an unfinished file."""
+    return time.time() - status.st_mtime > LITTER_AGE
 
 
 def sync_data(descriptor: int) -> None:

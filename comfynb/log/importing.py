@@ -222,14 +222,9 @@ def _zip_opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[],
 def _vetted(listing: Listing, tally: _Tally) -> Iterator[Path]:
     """Give the segments of a listing that can be read whole."""
     tally.refused += [f"seg/{name}" for name in listing.damaged]
-    alone = [Listing(sealed=(path,)) for path in listing.sealed]
-    alone += [Listing(active=(path,)) for path in listing.active]
-    for one in alone:
-        (path,) = (*one.sealed, *one.active)
-        if views.is_sound(one):
-            yield path
-        elif path.exists():
-            tally.refused.append(f"seg/{path.name}")
+    unsound = set(views.unsound(listing))
+    tally.refused += [f"seg/{path.name}" for path in unsound if path.exists()]
+    yield from (path for path in (*listing.sealed, *listing.active) if path not in unsound)
 
 
 class _TooLargeError(Exception):

@@ -25,9 +25,6 @@ from comfynb.log.reader import Reader
 from comfynb.log.schema import COLUMNS, ROW_VERSION
 from comfynb.log.views import DELETED
 
-TEMPORARY = ".tmp-"
-"""How names of files begin that nobody has finished."""
-
 _PICTURE = re.compile(rf"([0-9a-f]{{64}})\.({'|'.join([*EXTENSIONS.values(), 'bin'])})")
 _THUMBNAIL = re.compile(r"([0-9a-f]{64})\.(webp)")
 _COLUMNS = frozenset(column.name for column in COLUMNS)

@@ -44,7 +44,7 @@ LEAVABLE = ("prompts", "workflows")
 _NAMING = re.compile(
     "sampler|scheduler|checkpoint|unet|vae|image|aspect_ratio|(clip|lora)(_[0-9]+)?"
 )
-"""Knobs whose texts name a choice or a file (workflows/roles.py); any other text may be a prompt."""
+"""Knobs whose texts name a choice or a file (workflows/roles.py); others may hold a prompt."""
 
 _OF_SCENE = frozenset({"id", "title", "seed", "knobs"})
 _OF_STORYBOARD = frozenset({"title", "seed", "knobs"})

@@ -20,10 +20,11 @@ import functools
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from comfynb import loop
 from comfynb.errors import ClosedError, LogError, LogWriteError, SceneError
 from comfynb.inputs import InputFile
 from comfynb.keyframes import EMPTY, Keyframe, Output, Status
@@ -32,12 +33,15 @@ from comfynb.log import leaving, records, servers
 from comfynb.log.base import Store
 from comfynb.log.blobs import Blobs, is_sha256
 from comfynb.log.care import Care
+from comfynb.log.following import Follower
 from comfynb.log.marks import Mark, Marking, id_of, mark_of
+from comfynb.log.news import Cursor, News
 from comfynb.log.peek import may_have
 from comfynb.log.records import RunRecord, SubmittedRecord
 from comfynb.log.schema import LARGEST_ROW
 from comfynb.log.segments import SegmentWriter
 from comfynb.log.upkeep import Upkeep
+from comfynb.log.watch import LOOK_SECONDS, Watch
 from comfynb.scenes import LEFT_OUT, Storyboard
 
 if TYPE_CHECKING:
@@ -227,19 +231,14 @@ class Log(Store, Marking, Care):
         """Return what is already made: the latest `done` keyframe of each key, as `cached`.
 
         Keys without a keyframe, or with one whose pictures are gone, are left out. The keyframes
-        have no `workflow`, no `take` and no marks.
+        have no `workflow` and no `take`.
 
         Raises:
             LogError: The log cannot be read.
         """
         found: dict[str, Keyframe] = {}
-        wanted = list(keys)
-        if not wanted or not may_have(self.folder, wanted):
-            return found
-        from comfynb.log.views import find  # noqa: PLC0415 - DuckDB takes 0.1 s
-
-        for keyframe in self._read(find(), {"keys": wanted}):
-            if keyframe.key not in found and self._has_pictures(keyframe):
+        for keyframe in self.current("key", list(keys)):  # the latest comes last
+            if keyframe.status == "done" and self._has_pictures(keyframe):
                 found[keyframe.key] = dataclasses.replace(keyframe, status="cached")
         return found
 
@@ -381,6 +380,53 @@ class Log(Store, Marking, Care):
             "ORDER BY created_at, id"
         )
         return [mark_of(row) for row in self._reader.rows(query, {"id": id_of(keyframe)})]
+
+    def current(self, column: Literal["id", "key"], values: Collection[str]) -> list[Keyframe]:
+        """Return the keyframes with these ids or content keys, in order of making.
+
+        With their marks, without workflows and takes: so it looks at no others.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        if not values or (column == "key" and not may_have(self.folder, values)):
+            return []
+        from comfynb.log import views  # noqa: PLC0415 - DuckDB takes 0.1 s
+
+        return self._read(views.with_marks(column), {"values": list(values)})
+
+    # Following
+
+    async def follow(self, cursor: Cursor | None = None) -> AsyncGenerator[News, None]:
+        """Yield what any process appends, this one too, about a second after it did; for ever.
+
+        Nothing is looked at while nobody asks for the next one.
+
+        Args:
+            cursor: The `News.cursor` to go on from, of this or an earlier process; {}: from the
+                very beginning; None: from when the first one is asked for.
+
+        Raises:
+            LogError: The log cannot be read.
+
+        Example:
+            async with contextlib.aclosing(log.follow()) as follow:
+                async for news in follow:
+                    for keyframe in news.keyframes:
+                        display(keyframe.image)
+        """
+        follower = Follower(self.folder, self, cursor)
+        while True:
+            news = await loop.across(loop.in_worker(follower.look))
+            if news is not None:
+                yield news
+            else:
+                await loop.pause(LOOK_SECONDS)
+
+    @functools.cached_property
+    def watch(self) -> Watch:
+        """Tells the boards of this process what others append, and what anybody says."""
+        return Watch(lambda: Follower(self.folder, self, ours=self._segment.session))
 
     # Frames
 

@@ -61,7 +61,12 @@ class Marking(ABC):
     A keyframe is given as it is, or by its id; it may be one of another process, and need not be
     in this log yet. All calls raise `MarkError` for what cannot be said, `LogWriteError` where it
     could not be made durable, and `ClosedError`.
+
+    Attributes:
+        read_only: Nothing can be said.
     """
+
+    read_only: bool = False
 
     def rate(self, keyframe: Keyframe | str, rating: int | None) -> None:
         """Give a keyframe 1 to 5; None takes the rating back."""
@@ -142,6 +147,11 @@ class Marking(ABC):
                 created_at=_now(),
             )
         )
+
+
+def marking(store: object) -> Marking | None:
+    """Return where to say something about the keyframes of a store; None: nowhere."""
+    return store if isinstance(store, Marking) and not store.read_only else None
 
 
 def is_about(mark: Mark, keyframe: str) -> bool:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from comfynb.log import locks
+from comfynb.log.folder import TEMPORARY, is_left_behind
 from comfynb.log.listing import Listing, list_segments
 from comfynb.log.schema import COLUMNS, ROW_VERSION
 from comfynb.log.sealing import write_parquet
@@ -43,8 +44,6 @@ LARGEST_ROWS = 50_000
 """No merge makes a file of more rows, unless a single segment has more already."""
 
 _LOCK = ".compact.lock"
-_LITTER_AGE = 3600.0
-"""Seconds after which a temporary file belongs to nobody that still lives."""
 
 
 def merge(root: Path, connection: DuckDBPyConnection, *, force: bool = False) -> int:
@@ -149,15 +148,14 @@ def _small(path: Path, connection: DuckDBPyConnection) -> int | None:
 
 def _remove_litter(segments: Path) -> None:
     """Remove what processes that were killed left half written."""
-    now = time.time()
     for entry in os.scandir(segments):
         with contextlib.suppress(FileNotFoundError):
-            old = now - entry.stat(follow_symlinks=False).st_mtime > _LITTER_AGE
+            old = is_left_behind(entry.stat(follow_symlinks=False))
             # The list of a merge goes after it: without it, what it replaced would count again.
             orphaned = entry.name.endswith(".replaces") and not os.path.lexists(
                 segments / f"{entry.name.removesuffix('.replaces')}.parquet"
             )
-            if old and (entry.name.startswith(".tmp-") or orphaned):
+            if old and (entry.name.startswith(TEMPORARY) or orphaned):
                 os.unlink(entry.path)  # noqa: PTH108 - a directory entry
 
 

@@ -179,14 +179,7 @@ class Reader:
 
     def _reject(self, listing: Listing) -> bool:
         """Find the files that look whole and cannot be read; they would fail every query."""
-        alone = [Listing(sealed=(path,)) for path in listing.sealed]
-        alone += [Listing(active=(path,)) for path in listing.active]
-        bad = {
-            path
-            for one in alone
-            for path in (*one.sealed, *one.active)
-            if _may_be_read(path) and not views.is_sound(one)
-        }
+        bad = set(filter(_may_be_read, views.unsound(listing)))
         with self._lock:
             self._rejected |= bad
         return bool(bad)

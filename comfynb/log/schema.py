@@ -57,6 +57,7 @@ COLUMNS = (
     Column("kind", "VARCHAR", _ALL, "run, submitted, result or mark."),
     Column("v", "SMALLINT", _ALL, "Version of the row's meaning: 1."),
     Column("log_session", "VARCHAR", _ALL, "Which open log of which process wrote it; random."),
+    Column("seq", "BIGINT", _ALL, "Number of the row in its session, from 1, in order of writing."),
     Column("created_at", "TIMESTAMP", _ALL, "When it was made, UTC, in microseconds."),
     Column("run", "VARCHAR", _MADE, "Id of the run."),
     Column("server", "VARCHAR", _MADE, "Label of the server, without tokens."),

@@ -5,6 +5,10 @@ the call returns. Nothing is shared, so no lock is needed for correctness: two p
 segments, and readers see both. Where the system has `flock` the segment is locked as long as its
 writer lives, which tells others that they must not take it for an orphan.
 
+Every row is numbered within its session as it is written (`seq`), in the order in which it stands
+in the file. Whoever follows a log remembers one number of each session, and with that knows what
+is new, whatever becomes of the files (following.py).
+
 A segment that has grown long is retired: the session goes on in a new one, and whoever retired
 it seals it (sealing.py). The new one is locked before the old one is let go, so that a living
 session always holds a lock (locks.py).
@@ -75,8 +79,12 @@ class SegmentWriter:
         self._segment: Segment | None = None
         self._size = 0
         self._rows = 0
+        self._begin_session()
+
+    def _begin_session(self) -> None:
         self._pid = os.getpid()
         self._session = uuid.uuid4().hex
+        self._seq = 0
 
     @property
     def session(self) -> str:
@@ -86,10 +94,10 @@ class SegmentWriter:
             return self._session
 
     def append(self, line: bytes, *, sync: bool) -> None:
-        """Append a line.
+        """Append a row, with its number in this session.
 
         Args:
-            line: With its line feed.
+            line: A JSON object of at least one name, with its line feed.
             sync: Return only when it, and every line before it, is durable. Without, it survives
                 the end of this process but not a power cut.
 
@@ -97,6 +105,9 @@ class SegmentWriter:
             OSError: It could not be written; no part of it is left, and what stood before is safe.
         """
         with self._lock:
+            self._notice_fork()
+            self._seq += 1  # also of a row that cannot be written: gaps mean nothing
+            line = b'%b,"seq":%d}\n' % (line.removesuffix(b"}\n"), self._seq)
             for attempt in range(1, _ATTEMPTS + 1):
                 segment = self._open()
                 try:
@@ -172,7 +183,7 @@ class SegmentWriter:
     def _notice_fork(self) -> None:
         if self._pid != os.getpid():  # a child: the segment and the session are its parent's
             self._leave()
-            self._pid, self._session = os.getpid(), uuid.uuid4().hex
+            self._begin_session()
 
     def _open(self) -> Segment:
         self._notice_fork()

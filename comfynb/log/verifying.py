@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,16 +15,12 @@ from pathlib import Path
 
 from comfynb.log import views
 from comfynb.log.blobs import EXTENSIONS, is_sha256
-from comfynb.log.inventory import OUTPUTS, TEMPORARY, Found, pictures
+from comfynb.log.folder import TEMPORARY, is_left_behind
+from comfynb.log.inventory import OUTPUTS, Found, pictures
 from comfynb.log.listing import Listing, list_segments
 from comfynb.log.reader import Reader
 
-STALE = 3600.0
-"""Seconds after which a temporary file belongs to nobody that still lives."""
-
-_OURS = re.compile(
-    r"m?\d{13}-[0-9a-f]{8}\.(jsonl|claimed\.jsonl|parquet|replaces)|\.compact\.lock|\.tmp-.*"
-)
+_OURS = re.compile(r"m?\d{13}-[0-9a-f]{8}\.(jsonl|claimed\.jsonl|parquet|replaces)|\.compact\.lock")
 _INPUTS = (
     "SELECT DISTINCT unnest(regexp_extract_all(storyboard, "
     '\'"name":"comfynb-[0-9a-f]{32}[.][a-z0-9]+","sha256":"([0-9a-f]{64})"\', 1)) AS sha256 '
@@ -63,7 +58,7 @@ class Verification:
         pictures: How many files were hashed.
         bytes: Their size.
         unnamed: Pictures that no row names: what crashes and deletions leave behind, and nothing
-            wrong; `log.gc()` removes them.
+            wrong; `log.gc(dry_run=False)` removes those older than a day.
     """
 
     findings: tuple[Finding, ...]
@@ -88,7 +83,10 @@ class Verification:
         if len(self.findings) > _SHOWN:
             lines.append(f"  and {len(self.findings) - _SHOWN} more: see .findings")
         if self.unnamed:
-            lines.append(f"  {self.unnamed:,} pictures are named by no row: log.gc() removes them")
+            lines.append(
+                f"  {self.unnamed:,} pictures are named by no row: log.gc(dry_run=False) removes "
+                "those older than a day"
+            )
         return "\n".join(lines)
 
 
@@ -134,11 +132,8 @@ def _segments(root: Path, listing: Listing, skipped: dict[str, int]) -> Iterator
             "is not whole, or a link",
             "Its rows are left out. Bring it back from a copy, or move it out of the log",
         )
-    alone = [Listing(sealed=(path,)) for path in listing.sealed]
-    alone += [Listing(active=(path,)) for path in listing.active]
-    for one in alone:
-        ((path),) = (*one.sealed, *one.active)
-        if not views.is_sound(one) and os.path.lexists(path):
+    for path in views.unsound(listing):
+        if os.path.lexists(path):
             yield Finding(
                 f"seg/{path.name}",
                 "cannot be read to its end",
@@ -153,7 +148,7 @@ def _segments(root: Path, listing: Listing, skipped: dict[str, int]) -> Iterator
         )
     folder = root / "seg"
     for name in sorted(os.listdir(folder)) if folder.is_dir() else ():  # noqa: PTH208
-        if _OURS.fullmatch(name) is None or name.startswith(TEMPORARY):
+        if _OURS.fullmatch(name) is None:
             try:
                 yield from _stray(root, folder / name, (folder / name).lstat())
             except FileNotFoundError:
@@ -164,8 +159,9 @@ def _stray(root: Path, path: Path, status: os.stat_result) -> Iterator[Finding]:
     name = path.relative_to(root).as_posix()
     if not path.name.startswith(TEMPORARY):
         yield Finding(name, "is nothing that a log has in this place", "Move it elsewhere")
-    elif time.time() - status.st_mtime > STALE:
-        yield Finding(name, "is what a killed process left behind", "log.gc() removes it")
+    elif is_left_behind(status):
+        problem = "is what a killed process left behind: unfinished for more than an hour"
+        yield Finding(name, problem, "log.gc(dry_run=False) removes it")
 
 
 def _picture(root: Path, found: Found) -> Finding | None:

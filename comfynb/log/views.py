@@ -24,10 +24,10 @@ files, write nothing, load nothing, and not be told otherwise.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import duckdb
 
@@ -112,6 +112,10 @@ class Survey:
     marked: bool = False
 
 
+_UNKNOWN = Survey(doubled=True, version=ROW_VERSION + 1, marked=True)
+"""To be on the safe side, where few rows are asked for and all would have to be looked at."""
+
+
 def survey(connection: DuckDBPyConnection) -> Survey:
     """Look at the ids and versions of all rows."""
     # Hashes are compared in half the time; two ids with one hash only cost the time to be sure.
@@ -176,6 +180,16 @@ def is_sound(listing: Listing) -> bool:
     return True
 
 
+def unsound(listing: Listing) -> Iterator[Path]:
+    """Give the files of a listing that cannot be read to their end, or are gone."""
+    for path in listing.sealed:
+        if not is_sound(Listing(sealed=(path,))):
+            yield path
+    for path in listing.active:
+        if not is_sound(Listing(active=(path,))):
+            yield path
+
+
 def count_rows(files: Iterable[Path]) -> str:
     """Return the query for how many lines of each file of JSON lines are rows."""
     return (
@@ -184,17 +198,32 @@ def count_rows(files: Iterable[Path]) -> str:
     )
 
 
-def find() -> str:
-    """Return the query for the `done` keyframes of `$keys`, latest first, without takes.
+def with_marks(column: Literal["id", "key"]) -> str:
+    """Return the query for the keyframes with `$values` in a column, with marks, without takes.
 
-    It looks at the rows of these keys only, and needs no survey of all of them.
+    In order of making, without their workflows. It looks at these rows only, and needs no survey
+    of all of them.
     """
-    unknown = Survey(doubled=True, version=ROW_VERSION + 1, marked=True)
-    rows = _results(unknown, condition="AND key IN (SELECT unnest($keys))")
+    rows = _results(_UNKNOWN, condition=f"AND {column} IN (SELECT unnest($values))")
     return (
-        f"SELECT * EXCLUDE (workflow) REPLACE ({_MAPS}), NULL AS take FROM ({rows}) "
-        "WHERE status = 'done' ORDER BY created_at DESC, id DESC"
+        f"SELECT * EXCLUDE (workflow) REPLACE ({_MAPS}), NULL AS take "
+        f"FROM ({_with_marks(_UNKNOWN, rows)}) ORDER BY created_at, id"
     )
+
+
+def new_rows(kind: Kind) -> str:
+    """Return the query for the rows of a kind with `$ids`, for a database with `log_rows` alone.
+
+    Keyframes have no workflow, no take and no marks.
+    """
+    condition = "AND id IN (SELECT unnest($ids))"
+    rows = _distinct(kind, _UNKNOWN, condition)
+    if kind == "result":
+        rows = (
+            f"SELECT * EXCLUDE (workflow) REPLACE ({_MAPS}), NULL AS take "
+            f"FROM ({_results(_UNKNOWN, condition=condition)})"
+        )
+    return f"SELECT * FROM ({rows}) ORDER BY created_at, id"
 
 
 def keyframes(condition: str) -> str:
@@ -240,7 +269,7 @@ _MAPS = (
 
 
 def _results(found: Survey, *more: str, condition: str = "") -> str:
-    hidden = {"id", "kind", "v", "log_session", "extra", *_LAST}
+    hidden = {"id", "kind", "v", "log_session", "seq", "extra", *_LAST}
     columns = ["id", *(name for name in names("result") if name not in hidden), *more]
     columns += ["timings.total_ms / 1000 AS seconds", *_KNOBS, *_LAST]
     return f"SELECT {', '.join(columns)} FROM ({_distinct('result', found, condition)})"
@@ -323,7 +352,7 @@ def _marked(found: Survey) -> str:
 def _others(kind: Kind) -> Callable[[Survey], str]:
     def query(found: Survey) -> str:
         rows = _distinct(kind, dataclasses.replace(found, doubled=True))
-        return f"SELECT * EXCLUDE (kind, v, log_session, extra) FROM ({rows})"
+        return f"SELECT * EXCLUDE (kind, v, log_session, seq, extra) FROM ({rows})"
 
     return query
 

@@ -88,7 +88,7 @@ class Twin:
 
     async def watch(self) -> None:
         """Refresh it while runs are active, and when they end; on our loop, for ever."""
-        async for _ in self._board.subscribe():
+        async for _ in self._board.subscribe(look=False):
             due = time.monotonic() - self._drawn_at >= REFRESH_SECONDS
             if self.shown and (due or not self._board.active):
                 await self.refresh()

@@ -94,13 +94,22 @@ async def test_a_later_process_uploads_out_of_the_log(server, tmp_path):
     assert np.array_equal(inverted(second), inverted(first))
 
 
+async def lose_input(studio, pixels):
+    """Start from a picture and remove its bytes; return the storyboard that has them no more."""
+    await studio.run({"prompt": "x", "image": pixels})
+    (record,) = studio.log.runs()
+    storyboard = comfynb.Storyboard.from_dict(record.storyboard)
+    studio.log.path(storyboard.scenes[0].knobs["image"].sha256).unlink()
+    return storyboard
+
+
 async def test_a_file_that_is_gone_from_the_log_fails_its_cell_and_says_so(server, tmp_path):
     folder = tmp_path / "log"
     with comfynb.connect(server.url, workflow=inverting(), log=folder) as studio:
-        await studio.run({"prompt": "x", "image": random_pixels()})
-        (record,) = studio.log.runs()
-        storyboard = comfynb.Storyboard.from_dict(record.storyboard)
-        studio.log.path(storyboard.scenes[0].knobs["image"].sha256).unlink()
+        storyboard = await lose_input(studio, random_pixels())
+        (made,) = await studio.run(storyboard, force=True)
+    assert made.status == "done"  # the server has it, and nobody reads it again
+    with comfynb.connect(server.url, workflow=inverting(), log=folder) as studio:
         (failed,) = await studio.run(storyboard, force=True)
     assert failed.status == "failed"
     assert "has no picture" in failed.error.message
@@ -142,3 +151,18 @@ async def test_after_a_restart_the_picture_is_used_again_whatever_became_of_the_
     assert again.status == "done", str(again.error)
     assert np.abs(inverted(again).astype(int) - pixels).max() <= 1
     assert proxy.requests["POST /upload"] == (2 if isinstance(own_server, Engine) else 1)
+
+
+async def test_what_a_restarted_server_lost_is_read_again_and_not_kept_in_memory(
+    own_server, tmp_path
+):
+    folder = tmp_path / "log"
+    with comfynb.connect(own_server.url, workflow=inverting(), log=folder) as studio:
+        storyboard = await lose_input(studio, random_pixels())
+        own_server.kill()
+        own_server.start()
+        (again,) = await studio.run(storyboard, force=True)
+    if isinstance(own_server, Engine):
+        assert "has no picture" in again.error.message
+    else:
+        assert again.status == "done", str(again.error)

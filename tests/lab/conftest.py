@@ -40,14 +40,14 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture
 def lab(lab_server, browser, request):  # noqa: F811
-    """Opens a notebook of some cells, with a log folder of its own; a failure says what it saw."""
+    """Opens a notebook of some cells; each test has its log folder. A failure says what it saw."""
     context = browser.new_context(viewport={"width": 1280, "height": 1400})
     context.set_default_timeout(15_000)
     pages: list[LabPage] = []
 
-    def open_notebook(*cells: str) -> LabPage:
-        lab_server.notebook("test.ipynb", *cells)
-        pages.append(LabPage(lab_server, context.new_page(), "test.ipynb"))
+    def open_notebook(*cells: str, name: str = "test.ipynb") -> LabPage:
+        lab_server.notebook(name, *cells)
+        pages.append(LabPage(lab_server, context.new_page(), name))
         return pages[-1]
 
     yield open_notebook

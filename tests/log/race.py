@@ -1,24 +1,23 @@
-"""A process of the race: appends, compacts or reads until it is killed or told to stop.
+"""A process of the race: appends, compacts, reads or follows until it is killed or told to stop.
 
-usage: race.py writer FOLDER NAME | compactor FOLDER | reader FOLDER
-A writer prints "ID SHA256" after each append returned. A reader prints one JSON line at the end,
-when its standard input is closed.
+usage: race.py writer FOLDER NAME | compactor FOLDER | reader FOLDER | follower FOLDER
+A writer prints "ID SHA256" after each append returned. A reader and a follower print one JSON line
+at the end, when their standard input is closed.
 """
 
-import hashlib
 import itertools
 import json
-import os
 import random
 import sys
 import threading
 import time
-import uuid
 import warnings
+from pathlib import Path
 
-from comfynb.keyframes import Keyframe, Output
+from writer import append
+
 from comfynb.log import Log, merging, upkeep
-from comfynb.scenes import Scene
+from comfynb.log.following import Follower
 
 upkeep.SEAL_ROWS, upkeep.WORTH_ROWS, upkeep.FIRST_DELAY = 50, 5, 0.0
 merging.FILES = 6
@@ -29,19 +28,7 @@ warnings.filterwarnings("ignore", ".*damaged line")
 def write(folder, name):
     log = Log(folder)
     for i in itertools.count():
-        data = os.urandom(2000)
-        sha256 = hashlib.sha256(data).hexdigest()
-        keyframe = Keyframe(
-            id=str(uuid.uuid4()),
-            run=name,
-            key=f"key-{name}-{i}",
-            scene=Scene(id=f"{name}-{i}", prompt="a fox"),
-            status="done",
-            outputs=(Output("9", 0, sha256, "image/png", len(data), 64, 64),),
-            workflow={"3": {"class_type": "KSampler", "inputs": {"text": "x" * 3000}}},
-        )
-        log.add_result(keyframe, [data])
-        print(keyframe.id, sha256, flush=True)
+        append(log, name, i, size=2000)
         time.sleep(0.004)  # some time for the readers
 
 
@@ -52,9 +39,28 @@ def compact(folder):
         time.sleep(random.uniform(0, 0.15))
 
 
-def read(folder):
+def told_to_stop():
     stop = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    return stop
+
+
+def follow(folder):
+    stop, last = told_to_stop(), False
+    follower, found = Follower(Path(folder), Log(folder), {}), {"ids": [], "errors": []}
+    while not last:
+        last = stop.wait(0.05)  # and one more look, at what was written until then
+        try:
+            news = follower.look()
+        except Exception as exc:  # noqa: BLE001 - the test judges it
+            found["errors"].append(repr(exc)[:300])
+            continue
+        found["ids"] += [k.id for k in news.keyframes] if news is not None else []
+    print(json.dumps(found))
+
+
+def read(folder):
+    stop = told_to_stop()
     log, seen = Log(folder), set()
     found = {"reads": 0, "vanished": 0, "doubled": 0, "errors": []}
     while not stop.is_set():
@@ -70,4 +76,5 @@ def read(folder):
     print(json.dumps(found))
 
 
-{"writer": write, "compactor": compact, "reader": read}[sys.argv[1]](*sys.argv[2:])
+ROLES = {"writer": write, "compactor": compact, "reader": read, "follower": follow}
+ROLES[sys.argv[1]](*sys.argv[2:])

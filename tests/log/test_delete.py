@@ -67,6 +67,7 @@ def test_a_scene_or_a_run_is_hidden_from_every_view(made, what, left):
 def test_single_keyframes_go_by_themselves_or_by_id(made):
     log, kept = made
     log.delete(keyframes=[kept["run-1", "fox"], kept["run-2", "owl"].id], dry_run=False)
+    assert log.delete(keyframes=[], dry_run=False) == []
     assert shown(log) == [("run-1", "owl"), ("run-2", "fox")]
     assert log.delete(keyframes=[kept["run-1", "fox"]]) == []
 

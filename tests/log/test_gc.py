@@ -101,6 +101,18 @@ def test_a_picture_that_becomes_young_in_the_last_moment_stays(log, orphan, monk
     assert orphan.exists()
 
 
+def test_what_another_collector_removes_meanwhile_is_gone_and_no_error(log, orphan, monkeypatch):
+    rename = os.rename
+
+    def renamed(source, target):
+        rename(source, target)
+        assert Log(log.folder).gc(dry_run=False).temporary == (target,)
+
+    monkeypatch.setattr(collecting.os, "rename", renamed)
+    assert log.gc(dry_run=False).pictures == ()
+    assert not orphan.exists()
+
+
 def test_no_acknowledged_row_loses_its_picture_to_a_collector(log, png, make_keyframe):
     """Old pictures that no row names are kept again, and named, while they are collected."""
     images = [png(16, 16) for _ in range(30)]

@@ -58,7 +58,7 @@ def race(tmp_path):
 @pytest.mark.filterwarnings("ignore:.*damaged line")  # torn by a kill, never acknowledged
 def test_no_row_is_lost_doubled_or_ever_vanishes_while_processes_are_killed(race, record_property):
     draw = random.Random(20261122)
-    readers = [race.start("reader") for _ in range(2)]
+    readers = [race.start("reader") for _ in range(2)] + [race.start("follower")]
     roles = {
         n: race.start(role, *([f"w{n}"] if role == "writer" else []))
         for n, role in enumerate(("writer", "writer", "compactor", "compactor"))
@@ -77,6 +77,7 @@ def test_no_row_is_lost_doubled_or_ever_vanishes_while_processes_are_killed(race
     for reader in readers:
         reader.communicate()
     found = [json.loads(" ".join(words)) for words in race.said("reader")]
+    (followed,) = (json.loads(" ".join(words)) for words in race.said("follower"))
     acked = dict(race.said("writer"))
 
     log = Log(race.folder)
@@ -86,6 +87,9 @@ def test_no_row_is_lost_doubled_or_ever_vanishes_while_processes_are_killed(race
     for reading in found:
         assert reading["reads"] > SECONDS / 4
         assert (reading["vanished"], reading["doubled"], reading["errors"]) == (0, 0, [])
+    assert followed["errors"] == []
+    assert len(followed["ids"]) == len(set(followed["ids"])), "a row was news twice"
+    assert acked.keys() <= set(followed["ids"]), "a row was never news"
     for _ in range(2):  # as it was left, and tidy
         made = {keyframe.id: keyframe for keyframe in log.keyframes()}
         assert acked.keys() <= made.keys()

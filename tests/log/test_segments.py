@@ -322,3 +322,18 @@ def test_files_that_are_none_of_ours_are_not_looked_at(log, make_keyframe):
     for name in (".tmp-1-aa", "notes.txt", "x.jsonl", ".compact.lock", "m1.parquet"):
         segment.with_name(name).write_bytes(segment.read_bytes())
     assert scenes(log) == ["fox"]
+
+
+def test_rows_are_numbered_within_their_session_through_all_its_segments(tmp_path):
+    folder = tmp_path / "seg"
+    folder.mkdir()
+    writer = segments_module.SegmentWriter(folder)
+    for number in range(2):
+        writer.append(b'{"id":"%d"}\n' % number, sync=False)
+    retired = writer.roll()
+    writer.append(b'{"id":"2"}\n', sync=True)
+    first = retired.path.read_bytes()
+    (other,) = set(folder.iterdir()) - {retired.path}
+    assert first == b'{"id":"0","seq":1}\n{"id":"1","seq":2}\n'
+    assert other.read_bytes() == b'{"id":"2","seq":3}\n'
+    retired.close()

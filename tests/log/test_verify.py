@@ -114,8 +114,20 @@ def test_strays_are_named_and_fresh_temporary_files_are_not(three):
     assert found(log) == {
         "blobs/notes.txt": "is nothing that a log has in this place",
         "seg/notes.txt": "is nothing that a log has in this place",
-        stale.relative_to(log.folder).as_posix(): "is what a killed process left behind",
+        stale.relative_to(log.folder).as_posix(): "is what a killed process left behind: "
+        "unfinished for more than an hour",
     }
+
+
+def test_what_gc_is_said_to_remove_it_removes(three):
+    log, files = three
+    stale = [files[0].parent / ".tmp-2-stale", log.folder / "seg" / ".tmp-3-stale"]
+    for path in stale:
+        path.write_text("of somebody who was killed")
+        os.utime(path, (time.time() - 3700,) * 2)
+    assert {f.advice for f in log.verify().findings} == {"log.gc(dry_run=False) removes it"}
+    assert set(log.gc(dry_run=False).temporary) == set(stale)
+    assert log.verify().ok
 
 
 def test_a_picture_that_no_row_names_is_counted_and_no_fault(log, png):
@@ -123,7 +135,7 @@ def test_a_picture_that_no_row_names_is_counted_and_no_fault(log, png):
     verification = log.verify()
     assert verification.ok
     assert verification.unnamed == 1
-    assert "log.gc() removes them" in repr(verification)
+    assert "log.gc(dry_run=False) removes those older than a day" in repr(verification)
 
 
 def test_a_file_that_a_run_starts_from_is_missed(log, png):

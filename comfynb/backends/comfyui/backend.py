@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from comfynb.backends.base import Backend, Line, Listener, Outcome, ServerInfo
+from comfynb.backends.base import Backend, Line, Listener, Outcome, Read, ServerInfo
 from comfynb.backends.comfyui import messages as m
 from comfynb.backends.comfyui.address import Address
 from comfynb.backends.comfyui.asking import Asking, Found
@@ -138,8 +138,8 @@ class ComfyUIBackend(Backend):
             raise ServerError(text, server=self.label)
         return answer
 
-    async def upload(self, name: str, data: bytes, mime: str) -> str:  # noqa: D102
-        return await self._uploads.put(name, data, mime)
+    async def upload(self, name: str, mime: str, read: Read) -> str:  # noqa: D102
+        return await self._uploads.put(name, mime, read)
 
     async def render(  # noqa: D102
         self, prompt_id: str, graph: Mapping[str, Any], listener: Listener

@@ -1,5 +1,7 @@
 """Input files of prompts: each is sent once to each server, and again where the server lost it.
 
+Nobody keeps their bytes here: they are read from where they are kept when they are to be sent.
+
 Facts (ComfyUI 0.3.75, measured): POST /upload/image stores any bytes unchecked. The same name with
 the same bytes gives the same name back, other bytes get a number behind theirs: so what counts is
 the name in the answer. A prompt that names a file which is not there is refused with
@@ -12,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from comfynb.backends.base import Read
 from comfynb.backends.comfyui.http import Http
 from comfynb.errors import ServerError, ServerUnreachableError
 
@@ -35,23 +38,24 @@ class Uploads:
         """
         self._http, self._ready = http, ready
         self._sent: dict[str, asyncio.Task[str]] = {}
-        self._files: dict[str, tuple[bytes, str]] = {}
+        self._files: dict[str, tuple[str, Read]] = {}
 
-    async def put(self, name: str, data: bytes, mime: str) -> str:
+    async def put(self, name: str, mime: str, read: Read) -> str:
         """Have a file on the server; sent once, whoever asks.
 
         Args:
             name: Made from the content: another content has another name.
-            data: The file.
             mime: Its type.
+            read: Gives the file; the last one given for a name counts.
 
         Returns:
             What the server calls it.
 
         Raises:
             BackendError: It could not be sent.
+            ComfynbError: Whatever `read` raises.
         """
-        self._files[name] = data, mime
+        self._files[name] = mime, read
         sending = self._sent.get(name)
         if sending is None or (sending.done() and _failed(sending)):
             sending = asyncio.create_task(self._send(name), name="comfynb-upload")
@@ -84,12 +88,12 @@ class Uploads:
         self._files.clear()
 
     async def _send(self, name: str) -> str:
-        data, mime = self._files[name]
+        mime, read = self._files[name]
         pause, tries = FIRST_PAUSE, 0
         while True:
             await self._ready()
             try:
-                return await self._http.upload(name, data, mime)
+                return await self._http.upload(name, await read(), mime)
             except (ServerUnreachableError, ServerError) as exc:
                 tries += 1
                 refused = isinstance(exc, ServerError) and (exc.status or 0) < 500

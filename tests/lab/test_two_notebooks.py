@@ -1,0 +1,55 @@
+"""Two kernels on one log at once, each in a notebook of its own."""
+
+from __future__ import annotations
+
+import pytest
+from lab.test_grid_in_lab import begin, clean, painted, tiles, wait_tiles
+from support import wait_for
+
+import comfynb
+
+pytestmark = pytest.mark.timeout(120)
+
+COUNT = 6
+
+
+def draw(title: str, prompt: str) -> str:
+    return f"""scenes = [{{"prompt": f"{prompt} {{i}}", "knobs": {{"Guard.seconds": 0.4}}}}
+          for i in range({COUNT})]
+studio.grid({{"title": "{title}", "scenes": scenes}})"""
+
+
+def look(title: str) -> str:
+    """Show the run of another notebook, as soon as it has begun."""
+    return f"""log = comfynb.open_log("kept")
+while not (begun := [run.id for run in log.log.runs() if run.storyboard["title"] == "{title}"]):
+    await asyncio.sleep(0.1)
+log.grid(begun[0])"""
+
+
+@pytest.fixture
+def two(lab, engine):
+    """Two notebooks, connected to one server and one log."""
+    pages = [
+        lab(begin(engine.url), draw("one", "a fox"), look("two"), name="one.ipynb"),
+        lab(begin(engine.url), draw("two", "an owl"), look("one"), name="two.ipynb"),
+    ]
+    for page in pages:
+        page.run(0)
+    return pages
+
+
+def test_both_draw_into_one_log_and_see_the_pictures_of_the_other(two):
+    for page in two:
+        page.run(1)
+    for page in two:
+        page.run(2)
+    assert any(tiles(page, "queued") for page in two), "they look on while pictures are made"
+    for page in two:
+        wait_tiles(page, 2 * COUNT, "done")
+        wait_for(lambda page=page: page.page.wait_for_timeout(20) or painted(page) == 2 * COUNT)
+        assert clean(page)
+    log = comfynb.Log(two[0].server.root / "kept", read_only=True)
+    drawn = log.keyframes(status="done")
+    assert len({keyframe.id for keyframe in drawn}) == len(drawn) == 2 * COUNT
+    assert len({keyframe.run for keyframe in drawn}) == 2

@@ -1,0 +1,210 @@
+"""Boards of two notebooks on one log: each sees what the other makes and says.
+
+A second `Log` over the folder stands for the other notebook: it is another session, with a segment
+of its own, and shares nothing else with the first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+
+import pytest
+from support import scenes, until
+
+import comfynb
+from comfynb.errors import MarkError
+from comfynb.log import Log
+
+
+@pytest.fixture
+def studio(engine, flow, tmp_path):
+    with comfynb.connect(engine.url, workflow=flow, log=tmp_path / "log") as studio:
+        yield studio
+
+
+@pytest.fixture
+def other(tmp_path):
+    other = Log(tmp_path / "log")
+    yield other
+    other.close()
+
+
+@contextlib.asynccontextmanager
+async def looked_at(board):
+    """Look at a board as a page does, until its end."""
+    looking = board.subscribe()
+    async with contextlib.aclosing(looking):
+        await anext(looking)
+        yield board
+    board.close()
+
+
+def statuses(board) -> list[str]:
+    return [state.status for state in board.state.cells]
+
+
+def keyframe(board, index=0):
+    return board.state.cells[index].keyframe
+
+
+async def test_an_opened_log_fills_in_while_another_notebook_draws(studio, tmp_path):
+    drawn = studio.board(scenes(3))
+    (run,) = drawn.runs
+    run.pause()
+    await until(studio.log.runs)
+    async with looked_at(comfynb.open_log(tmp_path / "log").board()) as board:
+        assert board.state.made < 3
+        run.resume()
+        await run
+        await until(lambda: statuses(board) == ["done"] * 3)
+        assert [k.id for k in await run] == [keyframe(board, i).id for i in range(3)]
+        assert keyframe(board).image.size == keyframe(drawn).image.size
+    drawn.close()
+
+
+async def test_a_waiting_cell_takes_what_another_notebook_made(studio, other):
+    first = await studio.run(scenes(1))
+    board = studio.board(scenes(3, **{"Guard.seconds": 0.01}))
+    (run,) = board.runs
+    run.pause()
+    async with looked_at(board):
+        await until(lambda: len(other.runs()) == 2)
+        waiting = run.state.cells[2].cell
+        made = replace(first[0], id="elsewhere", key=waiting.key, scene=waiting.scene)
+        other.add_result(made, [first[0].read()])
+        await until(lambda: statuses(board)[2] == "cached")
+        assert keyframe(board, 2).id == "elsewhere"
+        run.resume()
+        assert [k.status for k in await run] == ["done", "done", "cached"]
+
+
+async def test_marks_of_any_notebook_appear_wherever_a_picture_is_shown(studio, other):
+    board = studio.board(scenes(2))
+    await until(lambda: board.state.made == 2)
+    async with looked_at(board):
+        other.rate(keyframe(board), 4)
+        other.tag(keyframe(board), "keep")
+        await until(lambda: (keyframe(board).rating, keyframe(board).tags) == (4, ("keep",)))
+        version = board.state.version
+        studio.log.pick(keyframe(board, 1))
+        await until(lambda: keyframe(board, 1).picked)
+        assert [state.cell.index for state in board.changes(version).cells] == [1]
+        other.rate(keyframe(board), None)
+        await until(lambda: keyframe(board).rating is None)
+        assert statuses(board) == ["done", "done"]
+
+
+async def test_what_is_said_on_a_board_is_durable_and_reaches_the_other(studio, other):
+    board = studio.board(scenes(1))
+    await until(lambda: board.state.made == 1)
+    theirs = comfynb.Board.of_log(other)
+    async with looked_at(theirs):
+        assert board.can_mark
+        await board.rate(0, 3)
+        await board.pick(0, picked=True)
+        assert (keyframe(board).rating, keyframe(board).picked) == (3, True)
+        await until(lambda: (keyframe(theirs).rating, keyframe(theirs).picked) == (3, True))
+        await theirs.rate(0, 5)
+    assert other.latest()[0].rating == 5
+    board.close()
+
+
+async def test_what_cannot_be_said_is_refused(studio, tmp_path):
+    board = studio.board([{"id": "bad", "prompt": "an owl", "knobs": {"Guard.message": "boom"}}])
+    await until(lambda: statuses(board) == ["failed"])
+    with pytest.raises(MarkError, match="has no picture"):
+        await board.rate(0, 3)
+    with pytest.raises(MarkError, match="has no picture"):
+        await board.pick(0, picked=True)
+    board.close()
+    closed = comfynb.open_log(tmp_path / "log", read_only=True).board()
+    assert not closed.can_mark
+    with pytest.raises(MarkError, match="read only"):
+        await closed.rate(0, 3)
+    closed.close()
+
+
+async def test_memory_keeps_marks_for_its_own_boards(engine, flow):
+    async with comfynb.connect(engine.url, workflow=flow, log=False) as studio:
+        board = studio.board(scenes(1))
+        await until(lambda: board.state.made == 1)
+        async with looked_at(board):
+            await board.rate(0, 2)
+            assert keyframe(board).rating == 2
+
+
+async def test_a_board_of_the_latest_run_goes_along_with_later_ones(studio, other):
+    drawn = studio.board(scenes(2))
+    await until(lambda: drawn.state.made == 2)
+    (first,) = drawn.runs
+    async with (
+        looked_at(comfynb.Board.of_log(other)) as latest,
+        looked_at(comfynb.Board.of_log(other, first.id)) as fixed,
+    ):
+        before = keyframe(latest)
+        drawn.begin({0}, next_seed=True)
+        await until(lambda: drawn.state.made == 2 and keyframe(drawn).id != before.id)
+        await until(lambda: keyframe(latest).id == keyframe(drawn).id)
+        assert latest.state.cells[0].cell.seed == before.seed + 1
+        other.rate(keyframe(fixed, 1), 1)  # by then it has heard of the run too
+        await until(lambda: keyframe(fixed, 1).rating == 1)
+        assert keyframe(fixed).id == before.id
+    drawn.close()
+
+
+async def test_a_board_with_a_server_keeps_to_its_own_cells(studio, other):
+    mine = studio.board(scenes(1))
+    await until(lambda: mine.state.made == 1)
+    async with looked_at(mine):
+        before = keyframe(mine)
+        changed = replace(before, id="other-seed", key="0" * 64, seed=before.seed + 1)
+        other.add_result(changed, [before.read()])
+        other.rate(before, 1)
+        await until(lambda: keyframe(mine).rating == 1)
+        assert keyframe(mine).id == before.id
+
+
+async def test_a_deletion_empties_the_tile_of_an_opened_log(studio, other):
+    drawn = studio.board(scenes(2))
+    await until(lambda: drawn.state.made == 2)
+    async with looked_at(comfynb.Board.of_log(studio.log)) as board:
+        other.delete(keyframes=[keyframe(board)], dry_run=False)
+        await until(lambda: keyframe(board) is None)
+        other.restore(keyframes=[keyframe(drawn)])
+        await until(lambda: keyframe(board) is not None)
+        assert statuses(board) == ["done", "done"]
+    drawn.close()
+
+
+async def test_nobody_looks_nothing_is_read_and_who_looks_again_is_up_to_date(studio, other):
+    board = studio.board(scenes(1))
+    await until(lambda: board.state.made == 1)
+    assert studio.log.watch._looking is None
+    looking = board.subscribe()
+    await anext(looking)
+    await until(lambda: studio.log.watch._looking is not None)
+    await looking.aclose()
+    await until(lambda: studio.log.watch._looking is None)
+    other.rate(keyframe(board), 4)
+    async with contextlib.aclosing(board.subscribe(look=False)) as blind:
+        await anext(blind)
+        assert studio.log.watch._looking is None
+        assert keyframe(board).rating is None
+    async with looked_at(board):
+        await until(lambda: keyframe(board).rating == 4)
+
+
+async def test_a_log_that_cannot_be_read_stops_no_board(studio, other, caplog):
+    board = studio.board(scenes(1))
+    await until(lambda: board.state.made == 1)
+    async with looked_at(board):
+        await until(studio.log.watch._ready.is_set)
+        segments = studio.log.folder / "seg"
+        segments.rename(segments.with_name("away"))
+        segments.write_text("a file where a folder was")
+        await until(lambda: "cannot follow" in caplog.text or studio.log.watch._looking.done())
+        segments.unlink()
+        segments.with_name("away").rename(segments)
+        other.rate(keyframe(board), 2)
+        await until(lambda: keyframe(board).rating == 2)
