@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from comfynb.errors import WorkflowError
+from comfynb.errors import SceneError, WorkflowError
 from comfynb.inputs import InputFile
-from comfynb.scenes import Scene, Storyboard
+from comfynb.scenes import LEFT_OUT, Scene, Storyboard
 from comfynb.workflows.key import Canonicaliser, key_of
 from comfynb.workflows.roles import SAMPLERS
 from comfynb.workflows.workflow import Workflow
@@ -71,6 +71,7 @@ def make_cells(
             None leaves it open.
 
     Raises:
+        SceneError: A scene comes out of a log that left its prompt out.
         UnknownKnobError: The storyboard sets a knob that the workflow does not have.
         WorkflowError: A value is of the wrong kind, or the workflow has no place for a prompt,
             negative or seed that is asked for; names the scene.
@@ -82,6 +83,12 @@ def make_cells(
     canonicaliser = Canonicaliser(base.graph)
     cells = []
     for index, scene in enumerate(storyboard):
+        if scene.prompt == LEFT_OUT:
+            raise SceneError(
+                "its prompt was left out of the log that it comes from",
+                row=f"scene {scene.id!r}",
+                hint="Give the scene anew, with its prompt",
+            )
         try:
             values = _values(base, storyboard, scene, seed)
             # A single scene that is out of range fails later, by itself (law 2).

@@ -63,7 +63,8 @@ def connect(
             or as ComfyUI's editor saves it; a PNG, WebP or JPEG that ComfyUI saved; or a keyframe
             (see `Workflow.load`). What the editor saved is converted when it is first needed,
             with the server's node classes, or those in the log where it does not answer.
-        log: A folder; None: ./comfynb-log; False: keep results in memory only.
+        log: A folder, or an open `Log` (which may leave prompts out); None: ./comfynb-log; False:
+            keep results in memory only.
         checkpoint: Instead of the workflow's own; None: that one, and for a library workflow
             the server's only one.
         token: Sent as a bearer token.

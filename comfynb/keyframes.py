@@ -69,6 +69,11 @@ EMPTY: Mapping[str, Any] = _Empty()
 class Pictures(Protocol):
     """Where the bytes of outputs are kept."""
 
+    @property
+    def leaves_out(self) -> tuple[str, ...]:
+        """What is not kept with them: nothing, "workflows", or "prompts" and "workflows"."""
+        return ()
+
     def read(self, sha256: str) -> bytes:
         """Return the bytes with that sha256.
 
@@ -94,7 +99,8 @@ class Output:
     Attributes:
         node: Id of the node that gave it.
         index: Position among what that node gave, from 0.
-        sha256: Of the bytes as the server sent them; 64 hex digits.
+        sha256: Of the bytes as the server sent them, or as a log keeps them that leaves prompts
+            or workflows out; 64 hex digits.
         mime: Found from the bytes, such as "image/png"; "text/plain" for a text (UTF-8),
             "application/octet-stream" for a file of a type that is not known.
         bytes: Size of the file.
@@ -271,6 +277,9 @@ class Keyframe:
 
     def read(self, output: int | None = None) -> bytes:
         """Return the bytes of an output, exactly as the server sent them.
+
+        In a log that leaves prompts or workflows out, pictures are without what a server wrote
+        into them beside their pixels.
 
         Args:
             output: Position in `outputs`; None: the first picture, or the first output where

@@ -175,4 +175,12 @@ class Results:
 def shared(cell: Cell, keyframe: Keyframe) -> Keyframe:
     """Return somebody else's keyframe as this cell's: the scene is not part of a key."""
     status: Status = "cached" if keyframe.ok else keyframe.status
-    return replace(keyframe, scene=cell.scene, axes=cell.axes, status=status)
+    return replace(
+        keyframe,
+        scene=cell.scene,
+        prompt=cell.prompt,  # the log may have left it out
+        negative=cell.negative,
+        knobs=cell.knobs,
+        axes=cell.axes,
+        status=status,
+    )

@@ -35,6 +35,9 @@ from comfynb.values import describe, short
 SHARED_FIELDS = ("title", "style", "negative", "seed")
 """What a storyboard holds beside scenes and knobs."""
 
+LEFT_OUT = "(prompt left out)"
+"""The prompt of a scene out of a log that leaves prompts out; it is never sent."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:

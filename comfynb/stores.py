@@ -38,13 +38,18 @@ def hold(log: str | Path | Log | Literal[False] | None) -> Store:
         memory = MemoryStore()
         _held[memory] = 1
         return memory
+    leaves_out: set[str] = set()
     if isinstance(log, Log):
-        folder = Path(log.folder)
+        folder, leaves_out = Path(log.folder), set(log.leaves_out)
     else:
         folder = _default_folder() if log is None else Path(log)
     with _lock:
         for store in _held:
-            if isinstance(store, Log) and Path(store.folder).resolve() == folder.resolve():
+            if (
+                isinstance(store, Log)
+                and Path(store.folder).resolve() == folder.resolve()
+                and leaves_out <= set(store.leaves_out)  # never one that keeps more
+            ):
                 _held[store] += 1
                 return store
         store = log if isinstance(log, Log) else Log(folder)

@@ -198,7 +198,8 @@ class Studio:
             resubmit_lost: As for `run`.
 
         Raises:
-            LogError: There is no such run, or this studio keeps no log.
+            LogError: There is no such run, this studio keeps no log, or the log leaves out what
+                a run is made of again.
             WorkflowError: It was made by another kind of server, which draws other pictures.
             ClosedError: The studio was closed.
         """
@@ -207,6 +208,14 @@ class Studio:
     def _recall(self, run: str | None) -> Plan:
         """Return the plan of a run out of the log."""
         record = run_record(self.log, run)
+        if not record.workflow:
+            left_out = " and ".join(self.log.leaves_out) or "workflows"
+            raise LogError(
+                f"the run {record.id} cannot be resumed: the log at {self.log.folder} leaves out "
+                f"{left_out}. Call grid(scenes) with the same scenes: what is made is found, what "
+                "was sent is fetched, and only the rest is made",
+                folder=str(self.log.folder),
+            )
         storyboard = Storyboard.from_dict(record.storyboard)
         flow = Workflow.load(record.workflow)
         plan = Plan.make(storyboard, flow, kind=self._kind, checkpoint=record.checkpoint)

@@ -59,7 +59,8 @@ class Store(Pictures, Protocol):
             images: Bytes as the server sent them.
 
         Returns:
-            The keyframe with this store as its `pictures`.
+            The keyframe with this store as its `pictures`, and with outputs as they are kept: a
+            log that leaves prompts or workflows out takes them out of pictures too.
 
         Raises:
             LogWriteError: It could not be made durable.

@@ -33,6 +33,11 @@ class Care(ABC):
 
     @property
     @abstractmethod
+    def leaves_out(self) -> tuple[str, ...]:
+        """What is not written into it."""
+
+    @property
+    @abstractmethod
     def _reader(self) -> Reader: ...
 
     @abstractmethod
@@ -201,7 +206,7 @@ class Care(ABC):
             other: Its folder, or a zip of it, also one that a stranger made.
 
         Raises:
-            LogError: It is no log, or cannot be read.
+            LogError: It is no log, cannot be read, or has what this one leaves out.
             LogVersionError: A newer comfynb wrote it.
             LogWriteError: This one cannot be written; what was copied before is sound.
             ClosedError: This log was closed.
@@ -210,5 +215,8 @@ class Care(ABC):
 
         found: list[Imported] = []
         theirs = Path(other).expanduser().absolute()
-        self._write(lambda: found.append(bring_in(self.folder, theirs)), what=f"what {other} has")
+        self._write(
+            lambda: found.append(bring_in(self.folder, theirs, self.leaves_out)),
+            what=f"what {other} has",
+        )
         return found[0]

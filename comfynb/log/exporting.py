@@ -21,7 +21,6 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,13 +140,8 @@ def _zip(root: Path, rows: Path, target: Path, *, strip_metadata: bool) -> None:
     renamed: dict[str, tuple[str, int]] = {}
     there: set[str] = set()
     left: list[str] = []
-    marker = {
-        "format": files.FORMAT,
-        "version": files.VERSION,
-        "created": datetime.now(UTC).isoformat(),
-    }
     with zipfile.ZipFile(target, "x", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
-        archive.writestr(files.MARKER, json.dumps(marker) + "\n")
+        archive.writestr(files.MARKER, files.new_marker(files.left_out(root)))
         for sha256 in _named(rows):
             path = blobs.find(sha256)
             if path is None:

@@ -1,9 +1,10 @@
 """The log folder: its marker, its sub-folders, and the calls that make files durable.
 
-    comfynb-log.json       {"format": "comfynb-log", "version": 1, "created": ...}
+    comfynb-log.json       {"format": "comfynb-log", "version": 1, "created": ...}, and what is
+                           never to be kept here: "leaves_out": ["prompts", "workflows"]
     .gitignore             "*", where the folder was made for the log
     seg/                   rows: segments.py writes them, listing.py finds them
-    blobs/ab/abcd...png    pictures as the server sent them, named by their sha256
+    blobs/ab/abcd...png    pictures, named by their sha256
     thumbs/ab/abcd...webp  small copies of them; may be deleted
     servers/<sha256>.json  what servers said of their node types; may be deleted (servers.py)
 
@@ -20,8 +21,10 @@ import os
 import secrets
 import stat
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from comfynb.errors import LogError, LogVersionError, LogWriteError
 
@@ -50,19 +53,57 @@ def check_version(folder: Path) -> None:
         LogVersionError: Its version is greater than ours.
         LogError: Its marker is not one.
     """
+    marker = _marker(folder)
+    if marker is not None and int(marker["version"]) > VERSION:
+        raise LogVersionError(
+            f"the log at {folder} has format {int(marker['version'])}, written by a newer comfynb; "
+            f"this one knows formats up to {VERSION}. Upgrade: pip install -U comfynb",
+            folder=str(folder),
+        )
+
+
+def left_out(folder: Path) -> frozenset[str]:
+    """Return what a log is never to keep, as its marker says; words of others among them.
+
+    Raises:
+        LogError: Its marker is not one.
+    """
+    listed = (_marker(folder) or {}).get("leaves_out")
+    if listed is None:
+        return frozenset()
+    words = listed if isinstance(listed, list) else [listed]
+    # What is no word is one that nobody knows.
+    return frozenset(w if isinstance(w, str) else type(w).__name__ for w in words)
+
+
+def new_marker(leaves_out: Iterable[str] = ()) -> bytes:
+    """Return the content of the marker of a new log."""
+    marker: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+    marker["created"] = datetime.now(UTC).isoformat()
+    if listed := sorted(leaves_out):
+        marker["leaves_out"] = listed
+    return json.dumps(marker).encode() + b"\n"
+
+
+def _marker(folder: Path) -> dict[str, Any] | None:
+    """Read the marker; None where there is none.
+
+    Raises:
+        LogError: It is something else, or cannot be read.
+    """
     try:
         text = (folder / MARKER).read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
-        return
+        return None
     except OSError as exc:
         raise LogError(f"cannot read the log at {folder}: {exc}", folder=str(folder)) from exc
     if not text:
-        return  # its creator is just writing it, or was killed there
+        return None  # its creator is just writing it, or was killed there
     try:
-        marker = json.loads(text)
+        marker: dict[str, Any] = json.loads(text)
         is_log = marker["format"] == FORMAT
-        version = int(marker["version"])
-    except (ValueError, TypeError, KeyError):
+        int(marker["version"])
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         is_log = False
     if not is_log:
         raise LogError(
@@ -70,16 +111,15 @@ def check_version(folder: Path) -> None:
             "or delete that file if it is damaged",
             folder=str(folder),
         )
-    if version > VERSION:
-        raise LogVersionError(
-            f"the log at {folder} has format {version}, written by a newer comfynb; this one "
-            f"knows formats up to {VERSION}. Upgrade: pip install -U comfynb",
-            folder=str(folder),
-        )
+    return marker
 
 
-def create(folder: Path) -> None:
+def create(folder: Path, leaves_out: Iterable[str] = ()) -> None:
     """Make the folder and its marker, durably, unless they are there.
+
+    Args:
+        folder: Where.
+        leaves_out: What the marker says is never to be kept there, if it is made.
 
     Raises:
         OSError: It cannot be made.
@@ -92,15 +132,39 @@ def create(folder: Path) -> None:
         # A `*` in a folder that has other things in it would hide them from git.
         with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x") as file:
             file.write("*\n")
-    with contextlib.suppress(FileExistsError):
-        marker = {"format": FORMAT, "version": VERSION, "created": datetime.now(UTC).isoformat()}
-        descriptor = os.open(folder / MARKER, CREATE, 0o666)
-        try:
-            write_all(descriptor, json.dumps(marker).encode() + b"\n")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    if not os.path.lexists(folder / MARKER):
+        _write_once(folder / MARKER, new_marker(leaves_out))
     sync_folder(folder)
+
+
+def _write_once(path: Path, data: bytes) -> None:
+    """Write a durable file unless it is there; where there are hard links, nobody finds it empty.
+
+    Raises:
+        OSError: It could not be written.
+    """
+    temporary = temporary_name(path.parent)
+    try:
+        _write_new(temporary, data, sync=True)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return
+        except OSError:  # no hard links there
+            with contextlib.suppress(FileExistsError):
+                _write_new(path, data, sync=True)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_new(path: Path, data: bytes, *, sync: bool) -> None:
+    descriptor = os.open(path, CREATE, 0o666)
+    try:
+        write_all(descriptor, data)
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def make_folder(path: Path) -> None:
@@ -182,14 +246,8 @@ def write_file(path: Path, data: bytes, *, sync: bool) -> None:
         OSError: It could not be written; nothing is left behind.
     """
     temporary = temporary_name(path.parent)
-    descriptor = os.open(temporary, CREATE, 0o666)
     try:
-        try:
-            write_all(descriptor, data)
-            if sync:
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _write_new(temporary, data, sync=sync)
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -22,7 +22,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -76,29 +76,41 @@ class _Tally:
         )
 
 
-def bring_in(root: Path, other: Path) -> Imported:
+def bring_in(root: Path, other: Path, leaves_out: Collection[str] = ()) -> Imported:
     """Copy what another log has and this one has not; see `Log.import_`.
 
     Args:
         root: The log folder, which exists.
         other: A log folder, or a zip of one.
+        leaves_out: What shall not come into this one.
 
     Raises:
-        LogError: The other is no log, or cannot be read.
+        LogError: The other is no log, cannot be read, or may have what this one leaves out.
         OSError: This one cannot be written; what was copied before is sound.
     """
     if other.is_dir():
         if not (other / files.MARKER).is_file():
             raise _no_log(other)
-        files.check_version(other)
+        _check(other, root, leaves_out)
         if other.resolve() == root.resolve():
             raise LogError(f"the log at {root} is this one", folder=str(other))
         return _from_folder(root, other)
     try:
         with zipfile.ZipFile(other) as archive:
-            return _from_zip(root, archive, other)
+            return _from_zip(root, archive, other, leaves_out)
     except (zipfile.BadZipFile, FileNotFoundError, EOFError, NotImplementedError) as exc:
         raise _no_log(other) from exc
+
+
+def _check(other: Path, root: Path, leaves_out: Collection[str]) -> None:
+    """Refuse a log that a newer comfynb wrote, or that keeps what this one does not."""
+    files.check_version(other)
+    if more := sorted(set(leaves_out) - files.left_out(other)):
+        raise LogError(
+            f"the log at {root} leaves out {' and '.join(more)}, and that to be imported does not: "
+            "import both into a third one, or make its pictures again in this one",
+            folder=str(root),
+        )
 
 
 def _no_log(other: Path) -> LogError:
@@ -148,7 +160,9 @@ def _opener(path: Path) -> Callable[[], IO[bytes]]:
     return opened
 
 
-def _from_zip(root: Path, archive: zipfile.ZipFile, other: Path) -> Imported:
+def _from_zip(
+    root: Path, archive: zipfile.ZipFile, other: Path, leaves_out: Collection[str]
+) -> Imported:
     tally = _Tally()
     start = _start(archive, other)
     entries: dict[str, zipfile.ZipInfo] = {}
@@ -159,7 +173,7 @@ def _from_zip(root: Path, archive: zipfile.ZipFile, other: Path) -> Imported:
     with tempfile.TemporaryDirectory(prefix="comfynb-import-") as scratch:
         (Path(scratch, "seg")).mkdir()
         _extract(archive, entries, Path(scratch), tally)
-        files.check_version(Path(scratch))
+        _check(Path(scratch), root, leaves_out)
         taken = list(_vetted(list_segments(Path(scratch)), tally))
         for name, info in entries.items():
             found = _BLOB.fullmatch(name)

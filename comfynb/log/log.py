@@ -29,7 +29,7 @@ from comfynb.errors import ClosedError, LogError, LogWriteError, SceneError
 from comfynb.inputs import InputFile
 from comfynb.keyframes import EMPTY, Keyframe, Output, Status
 from comfynb.log import folder as files
-from comfynb.log import records, servers
+from comfynb.log import leaving, records, servers
 from comfynb.log.base import Store
 from comfynb.log.blobs import Blobs, is_sha256
 from comfynb.log.care import Care
@@ -42,7 +42,7 @@ from comfynb.log.schema import LARGEST_ROW
 from comfynb.log.segments import SegmentWriter
 from comfynb.log.upkeep import Upkeep
 from comfynb.log.watch import LOOK_SECONDS, Watch
-from comfynb.scenes import Storyboard
+from comfynb.scenes import LEFT_OUT, Storyboard
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -60,8 +60,14 @@ class Log(Store, Marking, Care):
     Args:
         folder: Where it is, or shall be.
         read_only: Refuse to append. A folder that cannot be written is readable without it too.
+        leave_out: What is never written into it: "workflows", or "prompts", which hold those too;
+            leaving.py says what exactly. A folder that is made with it says so itself, and every
+            process leaves that out, whatever it was told. Such a log finds what was made, but
+            `resume` needs what it does not have, and files that are no PNG, WebP or JPEG are kept
+            with what the server wrote into them.
 
     Raises:
+        ValueError: `leave_out` has another word.
         LogVersionError: A newer comfynb wrote it.
         LogError: The folder is something else, or cannot be read.
 
@@ -73,10 +79,17 @@ class Log(Store, Marking, Care):
         Index: []
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        read_only: bool = False,
+        leave_out: str | Iterable[str] = (),
+    ) -> None:
         # Absolute at once: a notebook may change its working directory.
         self.folder = Path(folder).expanduser().absolute()
         self.read_only = read_only
+        self._leaving = leaving.Leaving(self.folder, leave_out)
         self._blobs = Blobs(self.folder)
         self._segment = SegmentWriter(self.folder / "seg")
         self._upkeep = Upkeep(self.folder, self._segment)
@@ -108,6 +121,15 @@ class Log(Store, Marking, Care):
                 return f"{sign}{self.folder.relative_to(start).as_posix()}"
         return str(self.folder)
 
+    @property
+    def leaves_out(self) -> tuple[str, ...]:
+        """What is not written into it: nothing, "workflows", or "prompts" and "workflows".
+
+        Raises:
+            LogError: The folder is not that of a log any more.
+        """
+        return tuple(sorted(self._leaving.words))
+
     # Append
 
     def add_run(self, run: RunRecord) -> None:
@@ -117,7 +139,9 @@ class Log(Store, Marking, Care):
             LogWriteError: It could not be made durable.
             ClosedError: The log was closed.
         """
-        self._append(records.run_row(run, session=self._segment.session), what="the run")
+        self._begin("the run")
+        kept = leaving.run_without(run, self._leaving.words)
+        self._append(records.run_row(kept, session=self._segment.session), what="the run")
 
     def add_input(self, file: InputFile) -> None:
         """Keep the bytes of a file that a prompt starts from; durable on return.
@@ -158,9 +182,13 @@ class Log(Store, Marking, Care):
         """
         check_images(keyframe, images)
         name = f"the picture of {keyframe.scene.id}"
+        self._begin(f"the row of {keyframe.scene.id}")
+        left_out = self._leaving.words
+        keyframe, images = leaving.outputs_without(keyframe, images, left_out)
         for output, data in zip(keyframe.outputs, images, strict=True):
             self._write(functools.partial(self._blobs.put, data, output), what=name)
-        row = records.keyframe_row(keyframe, session=self._segment.session)
+        kept = leaving.keyframe_without(keyframe, left_out)
+        row = records.keyframe_row(kept, session=self._segment.session)
         self._append(row, what=f"the row of {keyframe.scene.id}")
         return dataclasses.replace(keyframe, pictures=self)
 
@@ -296,11 +324,18 @@ class Log(Store, Marking, Care):
             run: Its id.
 
         Raises:
-            LogError: There is no such run, or the log cannot be read.
+            LogError: There is no such run, its prompts were left out, or the log cannot be read.
         """
         for record in self.runs():
             if record.id == run:
-                return Storyboard.from_dict(record.storyboard)
+                storyboard = Storyboard.from_dict(record.storyboard)
+                if any(scene.prompt == LEFT_OUT for scene in storyboard):
+                    raise LogError(
+                        f"the log at {self.folder} leaves out prompts, so it has no storyboard of "
+                        f"the run {run}; log.keyframes(run=...) has what was made",
+                        folder=str(self.folder),
+                    )
+                return storyboard
         raise LogError(
             f"the log at {self.folder} has no run {run!r}; log.runs() lists those it has",
             folder=str(self.folder),
@@ -435,7 +470,7 @@ class Log(Store, Marking, Care):
     # Pictures
 
     def read(self, sha256: str) -> bytes:
-        """Return the bytes of a picture, as the server sent them.
+        """Return the bytes of a picture, as the server sent them but for what is left out.
 
         Raises:
             LogError: It is not in the log, or its file cannot be read.
@@ -522,6 +557,11 @@ class Log(Store, Marking, Care):
                 "append",
                 folder=str(self.folder),
             )
+        self._leaving.check()
+
+    def _begin(self, what: str) -> None:
+        """Make the folder: what is left out stands in it."""
+        self._write(lambda: None, what=what)
 
     def _write(self, write: Callable[[], None], *, what: str) -> None:
         self._check_writable()
@@ -539,7 +579,7 @@ class Log(Store, Marking, Care):
     def _create(self) -> None:
         with self._lock:
             if not self._created:
-                files.create(self.folder)
+                files.create(self.folder, self._leaving.words)
                 self._created = True
                 self._upkeep.opened()
 

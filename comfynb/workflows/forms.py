@@ -211,8 +211,14 @@ def _of_keyframe(keyframe: Keyframe) -> Source:
     if graph is None and keyframe.pictures is not None:
         graph = keyframe.pictures.workflow(keyframe.id)
     if graph is None:
+        left_out = keyframe.pictures.leaves_out if keyframe.pictures is not None else ()
+        hint = "Load its picture's file, which may hold it, or the workflow's own"
+        if left_out:
+            hint = (
+                f"Its log leaves out {' and '.join(left_out)}, in its pictures too. Load the "
+                "workflow's own file; grid(scenes) finds what was made with it"
+            )
         raise WorkflowError(
-            f"the workflow of the keyframe of {short(keyframe.scene.label)} was not kept. "
-            "Load its picture's file, which may hold it, or the workflow's own"
+            f"the workflow of the keyframe of {short(keyframe.scene.label)} was not kept. {hint}"
         )
     return Source("workflow", "keyframe", parse_graph(graph))

@@ -88,9 +88,10 @@ class Disk:
             fsync(descriptor)
             self.dirty.discard(os.fstat(descriptor).st_ino)
 
-        def watched_link(source, name, *, dst_dir_fd):
+        def watched_link(source, name, *, dst_dir_fd=None):
             link(source, name, dst_dir_fd=dst_dir_fd)
-            self.dirty.add(os.fstat(dst_dir_fd).st_ino)
+            folder = Path(name).parent.stat() if dst_dir_fd is None else os.fstat(dst_dir_fd)
+            self.dirty.add(folder.st_ino)
 
         def watched_rename(source, target):
             assert source.stat().st_ino not in self.dirty, "renamed before it was durable"
