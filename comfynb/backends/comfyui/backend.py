@@ -162,6 +162,9 @@ class ComfyUIBackend(Backend):
                 self._forget(prompt)
             await prompt.drop_fetches()
 
+    def holds_back(self, prompt_id: str) -> bool:  # noqa: D102
+        return any(p.chosen_id == prompt_id and not p.sent for p in self._prompts.values())
+
     async def adopt(  # noqa: D102
         self, prompt_id: str, graph: Mapping[str, Any], listener: Listener, *, sent_at: datetime
     ) -> Outcome | None:
