@@ -92,8 +92,8 @@ class UnknownKnobError(WorkflowError, KeyError):
     def __str__(self) -> str:
         text = f"the workflow has no knob {self.knob!r}"
         if self.nearest:
-            text += "; did you mean " + " or ".join(repr(name) for name in self.nearest) + "?"
-        return f"{text} It has: {', '.join(self.known) or 'none'}"
+            text += "; did you mean " + " or ".join(repr(name) for name in self.nearest)
+        return f"{text}{'?' if self.nearest else '.'} It has: {', '.join(self.known) or 'none'}"
 
 
 class KnobValueError(WorkflowError):
