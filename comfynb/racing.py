@@ -11,13 +11,17 @@ What a server was not sent yet, since its line is down, it loses to the other at
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from comfynb.errors import ComfynbError
 from comfynb.keyframes import Keyframe
 from comfynb.lanes import Lane, Slot
+
+logger = logging.getLogger(__name__)
 
 MOVE_SECONDS = 3.0
 """How long the line to a server that was sent a cell must be down before another makes it too.
@@ -106,9 +110,16 @@ class Race:
         return task
 
     def _note(self, task: asyncio.Task[Keyframe | None]) -> None:
+        """Have `winner` look; an error that it may not raise is in the logger at least."""
         self._ended.set()
-        if not task.cancelled():
-            task.exception()  # looked at, whether or not it still matters
+        error = None if task.cancelled() else task.exception()
+        attempt = self._running.get(task)
+        if error is None or attempt is None:
+            return
+        if isinstance(error, ComfynbError):
+            logger.info("%s: an attempt at a cell ended: %s", attempt.lane.label, error)
+        elif attempt.late.is_set() or len(self._running) > 1:
+            logger.error("an attempt stopped on an error of comfynb's own", exc_info=error)
 
     async def winner(self) -> Keyframe | None:
         """Wait for the first picture; where none comes, for the end of the last attempt.
