@@ -2,7 +2,8 @@
 
 An attempt is one prompt id, chosen and written down before anything is sent: whoever finds the
 prompt on a server, in whatever process, writes its result under the same id (law 3). What comes
-out is a keyframe that is durable; or None, where the cell is to be sent once more.
+out is a keyframe that is durable; or None, where the cell is to be sent once more. Of several
+servers, another may make an attempt where the line to the first is down; see racing.py.
 """
 
 from __future__ import annotations
@@ -10,21 +11,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
-from comfynb import failures, loop
+from comfynb import failures, loop, stores
 from comfynb.backends.base import Event, Preview, Progress, Released, Started, Warned
 from comfynb.cells import Cell
-from comfynb.errors import BackendError, ClosedError, ServerGoneError, WorkerDeadError
+from comfynb.errors import BackendError, ClosedError, ComfynbError, ServerGoneError, WorkerDeadError
 from comfynb.keyframes import Keyframe
-from comfynb.lanes import Lane, Slot
+from comfynb.lanes import Lane, Slot, Work
 from comfynb.log import Store, SubmittedRecord
 from comfynb.making import making
+from comfynb.racing import Attempt, Race
 from comfynb.results import Results
 from comfynb.states import States
 from comfynb.uploading import uploaded
@@ -42,27 +45,77 @@ class Attempts:
         unwanted: Indices of the cells that were given up.
     """
 
-    def __init__(self, results: Results, store: Store, states: States) -> None:
+    def __init__(
+        self,
+        results: Results,
+        store: Store,
+        states: States,
+        drop: Callable[[Lane, ComfynbError], bool],
+    ) -> None:
         """Prepare.
 
         Args:
             results: Of the run; a server's name and version are added to what comes from it.
             store: Where results are kept.
             states: Told how the cells stand.
+            drop: Told of a server that is gone; whether another one is left.
         """
         self.unwanted: set[int] = set()
         self._results, self._store, self._states = results, store, states
+        self._drop = drop
         self._lost: Counter[int] = Counter()
         self._there: dict[str, tuple[int, Lane]] = {}
+        self._races: dict[int, Race] = {}
 
     async def make(self, cell: Cell, lane: Lane, slot: Slot) -> Keyframe | None:
-        """Send a cell and keep what comes; None: its server lost it, once more.
+        """Send a cell and keep what comes; None: its server lost it, or went away: once more.
+
+        Raises:
+            ServerGoneError: The last server is gone.
+            BackendError: It cannot take this cell.
+            LogWriteError: What came, or that it is sent, could not be written.
+        """
+        race = self._races[cell.index] = Race(partial(self._attempt, cell))
+        race.begin(lane, slot)
+        try:
+            keyframe = await race.winner()
+        finally:
+            del self._races[cell.index]
+            for task, late in race.left.items():
+                self._call_off(late, task)
+        if keyframe is None:
+            self._requeue(cell)
+        return keyframe
+
+    def stand_in(self, lane: Lane, down: Callable[[Lane], float]) -> Work | None:
+        """Return work for a server with a free place, in the stead of one whose line is down.
+
+        Args:
+            lane: The server.
+            down: Tells for how many seconds the line to one has been down.
+        """
+        for index, race in self._races.items():
+            if index not in self.unwanted and race.wants(lane, down):
+                return partial(_stand_in, race, lane)
+        return None
+
+    async def _attempt(self, cell: Cell, attempt: Attempt) -> Keyframe | None:
+        try:
+            return await self._try(cell, attempt)
+        except ServerGoneError as exc:
+            if self._drop(attempt.lane, exc):
+                return None
+            raise
+
+    async def _try(self, cell: Cell, attempt: Attempt) -> Keyframe | None:
+        """Send a cell to one server and keep what comes; None: nothing did, or it is too late.
 
         Raises:
             ServerGoneError: The server is gone.
             BackendError: It cannot take this cell.
             LogWriteError: What came, or that it is sent, could not be written.
         """
+        lane, prompt_id, begun = attempt.lane, attempt.prompt_id, time.monotonic()
         try:
             info = await lane.open()  # away while the run was paused, it may be back
         except ServerGoneError:
@@ -70,7 +123,6 @@ class Attempts:
         except BackendError as exc:  # it was there when the run began
             raise ServerGoneError(str(exc), server=lane.label) from exc
         results = replace(self._results, server=lane.label, server_version=info.version)
-        prompt_id, begun = str(uuid.uuid4()), time.monotonic()
         graph = await uploaded(cell, lane.backend, self._store)
         sent = SubmittedRecord(
             prompt_id=prompt_id,
@@ -91,8 +143,12 @@ class Attempts:
         )
         if cell.index in self.unwanted:
             return results.unmade(cell, "cancelled", failures.CANCELLED)
+        if attempt.late.is_set():
+            return None
+        self._requeue(cell)  # from wherever an attempt whose line is down had brought it
         self._states.change(cell.index, status="submitted")
-        ear = _Ear(cell, self._states, slot)
+        ear = _Ear(cell, self._states, attempt.slot)
+        attempt.begun = True
         try:
             with self._on(lane, cell, prompt_id):
                 outcome = await lane.backend.render(prompt_id, graph, ear)
@@ -103,15 +159,35 @@ class Attempts:
         except WorkerDeadError:
             raise  # nothing of it will ever run
         except ServerGoneError:
-            making(self._store).abandon(sent)  # it may have been drawn when the server is back
+            if not attempt.late.is_set():
+                making(self._store).abandon(sent)  # it may have been drawn when it is back
             raise
+        if attempt.late.is_set() and outcome.status != "done":
+            return None
         if cell.index in self.unwanted and outcome.status in ("cancelled", "lost"):
             outcome = replace(outcome, status="cancelled", failure=failures.CANCELLED)  # by us
         self._lost[cell.index] += 1
         if outcome.status == "lost" and self._may_try(cell, lane):
-            self._requeue(cell)
             return None
         return await loop.in_worker(results.keep, cell, prompt_id, outcome, ear.warned, begun)
+
+    def _call_off(self, late: Attempt, task: asyncio.Task[Keyframe | None]) -> None:
+        """Let an attempt end by itself whose cell has its picture: the run need not wait for it."""
+        late.lane.hold()
+        stores.hold_again(self._store)
+        late.lane.spawn(self._end(late, task), name="comfynb-late")
+
+    async def _end(self, late: Attempt, task: asyncio.Task[Keyframe | None]) -> None:
+        """Once its line stands, take off the server what waits or runs; keep what is made."""
+        try:
+            with suppress(ComfynbError):  # its server is gone for good
+                if not task.done():
+                    await late.lane.open()
+                    await late.lane.backend.cancel([late.prompt_id])
+            await asyncio.wait({task})
+        finally:
+            late.lane.let_go()
+            stores.let_go(self._store)
 
     async def adopt(
         self,
@@ -214,6 +290,15 @@ class Attempts:
             yield
         finally:
             del self._there[prompt_id]
+
+
+def _stand_in(race: Race, lane: Lane, slot: Slot) -> Coroutine[Any, Any, None]:
+    task = race.begin(lane, slot)  # at once: no third server should take it too
+    return _ended(task)
+
+
+async def _ended(task: asyncio.Task[Keyframe | None]) -> None:
+    await asyncio.wait({task})
 
 
 class _Ear:

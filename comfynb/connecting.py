@@ -55,8 +55,10 @@ def connect(
         url: Of a ComfyUI, such as "http://gpu:8188"; "embedded" for the embedded engine; None:
             the environment's COMFYUI_URL, else 127.0.0.1:8188 if a ComfyUI answers there
             within 0.5 s, else the embedded engine. Several ComfyUIs share the work: each takes a
-            picture when it has a place free, and one that dies gives back what it had; they must
-            have the models that the workflow names. What is secret in it (user and password,
+            picture when it has a place free. While the line to one is down, for more than 3 s
+            where it was sent a picture, the others make what it has: the first that comes counts,
+            and one that comes too late is a further take. They must have the models that the
+            workflow names. What is secret in it (user and password,
             the query) is sent with every request and never shown or stored; the same holds
             for `token`, `auth`, `headers` and `cookies`, which several servers get each.
         workflow: A name of the library ("txt2img", "img2img"); a JSON file or a dict, in API format

@@ -30,6 +30,9 @@
 A failed cell is a value and not an exception (`keyframes.Failure`): these errors are for what
 stops a whole call. A message says what happened, to which thing, and what to do next. None
 carries a token: addresses are cleaned before they get here.
+
+Those that are a ValueError too are mistakes of the caller. A notebook shows them short
+(tracebacks.py).
 """
 
 from __future__ import annotations
@@ -52,7 +55,17 @@ def _restore(kind: type[ComfynbError], args: tuple[Any, ...], fields: dict[str, 
     return error
 
 
-class SceneError(ComfynbError, ValueError):
+class _Mistake:
+    """A mistake in what the caller gave: a notebook shows the caller's line, and not our frames."""
+
+    def _render_traceback_(self) -> list[str]:
+        from comfynb.tracebacks import shown  # noqa: PLC0415 - only where IPython asks
+
+        assert isinstance(self, ComfynbError)
+        return shown(self)
+
+
+class SceneError(_Mistake, ComfynbError, ValueError):
     """A scene or storyboard that cannot be understood.
 
     Attributes:
@@ -72,7 +85,7 @@ class SceneError(ComfynbError, ValueError):
         return f"{text}. {self.hint}" if self.hint else text
 
 
-class WorkflowError(ComfynbError, ValueError):
+class WorkflowError(_Mistake, ComfynbError, ValueError):
     """A graph that cannot be read or used."""
 
 
@@ -92,8 +105,8 @@ class UnknownKnobError(WorkflowError, KeyError):
     def __str__(self) -> str:
         text = f"the workflow has no knob {self.knob!r}"
         if self.nearest:
-            text += "; did you mean " + " or ".join(repr(name) for name in self.nearest) + "?"
-        return f"{text} It has: {', '.join(self.known) or 'none'}"
+            text += "; did you mean " + " or ".join(repr(name) for name in self.nearest)
+        return f"{text}{'?' if self.nearest else '.'} It has: {', '.join(self.known) or 'none'}"
 
 
 class KnobValueError(WorkflowError):
@@ -286,11 +299,11 @@ class LogVersionError(LogError):
     """The log was written by a newer comfynb than this one."""
 
 
-class MarkError(LogError, ValueError):
+class MarkError(_Mistake, LogError, ValueError):
     """What cannot be said about a keyframe: a rating of 7, a tag of two lines, no keyframe."""
 
 
-class QueryError(LogError, ValueError):
+class QueryError(_Mistake, LogError, ValueError):
     """An SQL text that is not exactly one SELECT over the log's own views."""
 
 

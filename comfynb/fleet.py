@@ -2,13 +2,15 @@
 
 Each lane takes a cell from the run's queue whenever it has a free slot, so a slow server is given
 fewer and none waits for another. One that is away, or lacks what the cells need, is left out with
-a warning and tried again now and then; the run stops only when no server is left.
+a warning and tried again now and then; the run stops only when no server is left. While the line
+to one is down, the others may make what it has.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
@@ -22,6 +24,8 @@ LATE_SECONDS = 3.0
 """How long the first server that is there waits for the others, which may have orphans of ours."""
 AGAIN_SECONDS = 10.0
 """Between two tries to reach a server that is away."""
+WATCH_SECONDS = 0.25
+"""Between two looks at how the lines stand, where there are several."""
 
 _BEST_FIRST: tuple[Line, ...] = ("connected", "reconnecting", "none", "gone")
 
@@ -52,6 +56,8 @@ class Fleet:
         self._refused: dict[Lane, ComfynbError] = {}
         self._settled = asyncio.Event()
         self._connecting: dict[Lane, asyncio.Task[None]] = {}
+        self._down_since: dict[Lane, float] = {}
+        self._watching: asyncio.Task[None] | None = None
 
     # -- from any thread
 
@@ -92,6 +98,25 @@ class Fleet:
         self._feed = feed
         for lane in self.live:
             lane.add(feed)
+        if len(self.lanes) > 1:
+            self._watching = asyncio.create_task(self._watch(), name="comfynb-lines")
+
+    async def _watch(self) -> None:
+        """See which lines are down: nothing else would wake those that can stand in."""
+        while True:
+            for lane in self.lanes:
+                if lane.backend.line == "connected":
+                    self._down_since.pop(lane, None)
+                else:
+                    self._down_since.setdefault(lane, time.monotonic())
+            if self._down_since:
+                self.wake()
+            await asyncio.sleep(WATCH_SECONDS)
+
+    def down(self, lane: Lane) -> float:
+        """Return for how many seconds the line to a server has been down; 0: it stands."""
+        now = time.monotonic()
+        return now - self._down_since.get(lane, now)
 
     def may_take(self, lane: Lane) -> bool:
         """Whether a lane should be given a cell now: not while it reconnects and others do not."""
@@ -124,9 +149,10 @@ class Fleet:
         """Take nothing more."""
         for lane in list(self.live):
             self._leave(lane)
-        for task in self._connecting.values():
+        tasks = [*self._connecting.values(), *filter(None, [self._watching])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._connecting.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         # We are the run's and would hold it: with it go its studio and its server, and those
         # should go at once, not whenever somebody collects rings.
         self._connecting.clear()

@@ -58,13 +58,13 @@ STEPS: tuple[Step, ...] = (
     Step("submitted", "cancelled", "the user, or somebody who took it off the server"),
     Step("submitted", "lost", "the server does not know it, and there is no attempt left"),
     Step("submitted", "unknown", "a dead session sent it to a server that is not connected"),
-    Step("submitted", "queued", "the server forgot it, or is gone while another lives"),
+    Step("submitted", "queued", "the server forgot it, or is away while another makes it"),
     Step("running", "done", "every output is here, checked and durable"),
     Step("running", "failed", "a node failed, or a picture is bad, or the server is gone"),
     Step("running", "cancelled", "the user, or somebody who interrupted it"),
     Step("running", "lost", "the server was restarted, and there is no attempt left"),
     Step("running", "unknown", "its server went away while a dead session's prompt was followed"),
-    Step("running", "queued", "the server forgot it, or is gone while another lives"),
+    Step("running", "queued", "the server forgot it, or is away while another makes it"),
 )
 """All of them; the table in this module's docstring is made from it."""
 

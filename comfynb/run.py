@@ -87,7 +87,7 @@ class Run(Watched):
         self._store, self._choose = store, choose
         self._force, self._resubmit_lost = force, resubmit_lost
         self._results = Results(self.id, store, self._fleet.label)
-        self._attempts = Attempts(self._results, store, self._states)
+        self._attempts = Attempts(self._results, store, self._states, self._fleet.drop)
         self._todo: deque[Cell] = deque()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._joins: dict[int, asyncio.Task[None]] = {}
@@ -297,6 +297,10 @@ class Run(Watched):
 
     def take(self, lane: Lane) -> Work | None:
         """Give a lane the next cell; see `lanes.Feed`."""
+        if not self._paused and lane.backend.line == "connected":
+            work = self._attempts.stand_in(lane, self._fleet.down)
+            if work is not None:
+                return work
         while self._todo and not self._paused and self._fleet.may_take(lane):
             cell = self._todo.popleft()
             share = making(self._store)
@@ -363,13 +367,7 @@ class Run(Watched):
                 failure = failures.goes_on(lane.label)
             keyframe = self._results.unmade(cell, "cancelled", failure)
             self._give(cell, keyframe)
-        except ServerGoneError as exc:
-            if lane is not None and self._fleet.drop(lane, exc):
-                self._states.change(cell.index, status="queued", preview=None, step=None)
-                self._put_back(cell)
-            else:
-                await self._give_up(cell, failures.failure_of(exc))
-        except LogWriteError as exc:
+        except (ServerGoneError, LogWriteError) as exc:
             await self._give_up(cell, failures.failure_of(exc))
         except ComfynbError as exc:
             self._give(cell, self._results.unmade(cell, "failed", failures.failure_of(exc)))

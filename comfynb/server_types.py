@@ -16,6 +16,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,9 +25,9 @@ from comfynb import loop
 from comfynb.cells import Cell
 from comfynb.errors import ClosedError, ComfynbError, ServerError
 from comfynb.keyframes import Failure
-from comfynb.lanes import Lane
+from comfynb.lanes import Lane, hold_all
 from comfynb.log import Store
-from comfynb.workflows import NodeTypes, Problem, Report, check_graphs
+from comfynb.workflows import NodeTypes, Problem, Report, check_graphs, joined, together
 
 logger = logging.getLogger(__name__)
 
@@ -98,24 +99,6 @@ class ServerTypes:
             told.asking = self._lane.spawn(self._get(), name="comfynb-node-types")
         return await asyncio.shield(told.asking)
 
-    def ask(self) -> NodeTypes | None:
-        """Block for a moment and return what the server says now; None: it does not answer.
-
-        An embedded engine is not started for this: what it has is known.
-        """
-        if loop.inside():
-            return None
-        try:
-            self._lane.hold()  # a workflow outlives its studio
-        except ClosedError:
-            return None
-        try:
-            return loop.wait(self.fetch(younger_than=FRESH_SECONDS), timeout=SHOW_SECONDS)
-        except TimeoutError:
-            return None
-        finally:
-            self._lane.let_go()
-
     async def need(self) -> NodeTypes:
         """Return what the server says now; on our loop.
 
@@ -182,6 +165,78 @@ class ServerTypes:
         self._told.node_types, self._told.at = node_types, time.monotonic()
         self._refresh()
         return node_types
+
+
+class FleetTypes:
+    """What is known of the node types of several servers: what any of them takes.
+
+    Args:
+        lanes: The servers; at least one.
+        store: Where answers are kept.
+    """
+
+    def __init__(self, lanes: Sequence[Lane], store: Store) -> None:
+        self._lanes = tuple(lanes)
+        self._each = [ServerTypes(lane, store) for lane in lanes]
+
+    @property
+    def known(self) -> NodeTypes | None:
+        """What is known without asking, as `ServerTypes.known`; None: nothing of any."""
+        return _joined([types.known for types in self._each])
+
+    def ask(self) -> NodeTypes | None:
+        """Block for a moment and return what the servers say now; None: none answers.
+
+        For one that does not answer stands what is known of it. An embedded engine is not started
+        for this: what it has is known.
+        """
+        if loop.inside():
+            return None
+        try:
+            hold_all(self._lanes)  # a workflow outlives its studio
+        except ClosedError:
+            return None
+        try:
+            answers = loop.wait(self._asked())
+        finally:
+            for lane in self._lanes:
+                lane.let_go()
+        if _joined(answers) is None:
+            return None
+        told = zip(answers, self._each, strict=True)
+        return _joined([types.known if answer is None else answer for answer, types in told])
+
+    async def _asked(self) -> list[NodeTypes | None]:
+        async def ask(types: ServerTypes) -> NodeTypes | None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SHOW_SECONDS):
+                    return await types.fetch(younger_than=FRESH_SECONDS)
+            return None
+
+        return await asyncio.gather(*(ask(types) for types in self._each))
+
+    async def need(self) -> NodeTypes:
+        """Return what those servers say now that answer; on our loop.
+
+        Raises:
+            BackendError: None answers (retryable), or not this: what the first one's error was.
+        """
+        answers = await asyncio.gather(*(t.need() for t in self._each), return_exceptions=True)
+        errors = [answer for answer in answers if isinstance(answer, BaseException)]
+        told = _joined([None if isinstance(a, BaseException) else a for a in answers])
+        if told is None:
+            raise errors[0]
+        return told
+
+    async def check(self, cells: Sequence[Cell], of: int) -> Report:
+        """Check cells against every server, as a run does; arguments as `ServerTypes.check`."""
+        reports = await asyncio.gather(*(types.check(cells, of) for types in self._each))
+        return together(reports)
+
+
+def _joined(several: Sequence[NodeTypes | None]) -> NodeTypes | None:
+    told = [node_types for node_types in several if node_types is not None]
+    return joined(told) if told else None
 
 
 def place(cell: Cell) -> str:

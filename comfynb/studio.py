@@ -29,7 +29,7 @@ from comfynb.log import Log, Store
 from comfynb.plan import Plan
 from comfynb.run import Run
 from comfynb.scenes import Storyboard
-from comfynb.server_types import ServerTypes
+from comfynb.server_types import FleetTypes
 from comfynb.workflows import Report, WaitingWorkflow, Workflow
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Studio:
         self._workflow: Workflow | WaitingWorkflow = workflow
         self.checkpoint = checkpoint
         self._lanes, self._store, self._kind = tuple(servers), store, kind
-        self._types = ServerTypes(self._lanes[0], store)
+        self._types = FleetTypes(self._lanes, store)
         # Runs when the studio is closed, forgotten, or the interpreter ends.
         self._release = weakref.finalize(self, _let_go, self._lanes, store)
 
@@ -113,7 +113,9 @@ class Studio:
             **shared: `style`, `negative`, `seed`, `knobs`: as for `plan`.
 
         Returns:
-            What the server lacks or would refuse: a table in a notebook, `ok` in a script.
+            What the server lacks or would refuse: a table in a notebook, `ok` in a script. Of
+            several servers, those that lack more than others are left out: what they lack is a
+            warning that names them.
 
         Raises:
             ServerUnreachableError: Nobody answers, and nothing is known of the server (retryable).

@@ -10,7 +10,7 @@ from comfynb.fleet import Fleet
 from comfynb.lanes import Lane
 from comfynb.log import Store
 from comfynb.server_types import ServerTypes
-from comfynb.workflows import Report
+from comfynb.workflows import Report, together
 
 
 class Vetting:
@@ -44,10 +44,10 @@ class Vetting:
             WorkflowCheckError: Nothing at all can be drawn on any.
         """
         self._chosen = True
-        best = min((self._reports[lane] for lane in fleet.live), key=lambda r: len(r.errors))
-        best.raise_for_shared()
-        for lane in list(fleet.live):
-            report = self._reports[lane]
-            if len(report.errors) > len(best.errors):
-                fleet.drop(lane, WorkflowCheckError(report))
-        return best
+        reports = {lane: self._reports[lane] for lane in fleet.live}
+        report = together(list(reports.values()))
+        report.raise_for_shared()
+        for lane, own in reports.items():
+            if own.server in report.left_out:
+                fleet.drop(lane, WorkflowCheckError(own))
+        return report

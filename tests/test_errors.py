@@ -76,7 +76,7 @@ def test_an_unknown_knob_names_the_nearest_and_all():
     assert str(SAMPLES[2]) == (
         "the workflow has no knob 'step'; did you mean 'steps'? It has: steps, cfg"
     )
-    assert str(UnknownKnobError("x", [])) == "the workflow has no knob 'x' It has: none"
+    assert str(UnknownKnobError("x", [])) == "the workflow has no knob 'x'. It has: none"
 
 
 def test_a_checkpoint_error_lists_what_the_server_has():

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
+import math
 from collections import Counter
+from contextlib import asynccontextmanager
 
+import numpy as np
 import pytest
 from fake_servers import closed_port
-from support import Engine, scenes, until
+from support import Engine, guarded_graph, scenes, until
 
 import comfynb
+from comfynb import lanes
 from comfynb.cli import main
 from comfynb.errors import BackendError, ServerUnreachableError, WorkflowCheckError
-from comfynb.testing import FaultProxy
+from comfynb.testing import FaultProxy, LateAnswer
+from comfynb.workflows import Workflow
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +32,8 @@ def other_engine():
 
 @pytest.fixture
 def connect(flow, tmp_path):
-    def connect(*urls, **options):
-        return comfynb.connect(list(urls), workflow=flow, log=tmp_path / "log", **options)
+    def connect(*urls, workflow=flow, **options):
+        return comfynb.connect(list(urls), workflow=workflow, log=tmp_path / "log", **options)
 
     return connect
 
@@ -70,6 +77,130 @@ async def test_a_server_that_dies_gives_its_cells_to_the_others(own_engine, engi
         assert [k.status for k in keyframes] == ["done"] * 8
         assert Counter(k.server for k in keyframes)[label(engine)] >= 5
         assert len({k.id for k in studio.log.keyframes()}) == 8
+
+
+def let_go(*servers) -> bool:
+    """Whether nobody in this process needs some servers any more."""
+    return not {lane.label for lane in lanes._lanes.values()} & set(map(label, servers))
+
+
+PATIENT = {"reconnect_for": 3600.0}
+"""A server whose line is down never counts as gone."""
+
+
+_fresh = itertools.count(10_000, 100)
+"""Scenes that no engine has in its cache."""
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """Take over at once what a server has whose line is down."""
+    monkeypatch.setattr("comfynb.racing.MOVE_SECONDS", 0.1)
+
+
+async def test_what_a_server_has_whose_line_is_down_is_made_by_another(
+    own_engine, engine, connect, soon
+):
+    with connect(own_engine.url, engine.url, **PATIENT) as studio:
+        run = studio.run(scenes(8, **{"Guard.seconds": 0.3}))
+        await until(lambda: len(own_engine.prompts()) == 2)
+        own_engine.kill()
+        async with asyncio.timeout(60):
+            keyframes = await run
+        assert [k.status for k in keyframes] == ["done"] * 8
+        assert len({k.id for k in studio.log.keyframes()}) == 8
+    own_engine.start()  # it has forgotten what it had, and nobody waits for that any more
+    await until(lambda: let_go(own_engine))
+
+
+async def test_what_was_not_sent_moves_at_once(own_engine, engine, connect, monkeypatch, tmp_path):
+    monkeypatch.setattr("comfynb.racing.MOVE_SECONDS", math.inf)
+    graph = guarded_graph()
+    graph["load"] = {"class_type": "LoadImage", "inputs": {"image": "none.png"}}
+    graph["also"] = {"class_type": "SaveImage", "inputs": {"images": ["load", 0]}}
+    graph["also"]["inputs"]["filename_prefix"] = "x"
+    with FaultProxy(own_engine.url) as proxy:
+        proxy.add(LateAnswer("POST /upload", seconds=3600, times=None))
+        with connect(proxy.url, engine.url, workflow=Workflow.load(graph), **PATIENT) as studio:
+            pixels = np.zeros((8, 8, 3), np.uint8)
+            run = studio.run([{**scene, "image": pixels} for scene in scenes(4)])
+            await until(lambda: proxy.requests["POST /upload"] >= 1)
+            proxy.down()
+            async with asyncio.timeout(60):
+                keyframes = await run
+        assert {(k.status, k.server) for k in keyframes} == {("done", label(engine))}
+        assert proxy.requests["POST /prompt"] == 0
+
+
+@pytest.fixture
+def begin(connect, soon, monkeypatch):
+    """Begin a run on one server, then have another that is free, and lose the line to the first."""
+    monkeypatch.setattr("comfynb.fleet.LATE_SECONDS", 0)
+    monkeypatch.setattr("comfynb.fleet.AGAIN_SECONDS", 0.1)
+
+    @asynccontextmanager
+    async def begin(first, second, count=1, *, seconds=0.3):
+        there = len(first.prompts())
+        with FaultProxy(first.url) as line, FaultProxy(second.url) as other:
+            other.down()
+            with connect(line.url, other.url, **PATIENT) as studio:
+                run = studio.run(scenes(count, next(_fresh), **{"Guard.seconds": seconds}))
+                await until(lambda: len(first.prompts()) == there + count)
+                other.up()
+                await until(lambda: run.lines[label(other)] == "connected")
+                line.down()
+                yield studio, run, line, other
+            await until(lambda: let_go(line, other))
+
+    return begin
+
+
+async def test_a_server_that_comes_back_with_its_picture_first_wins(engine, other_engine, begin):
+    stranger = other_engine.post_prompt(**{"Guard.seconds": 60})
+    async with begin(engine, other_engine, seconds=1.0) as (studio, run, line, _):
+        await until(lambda: len(other_engine.prompts()) == 2)
+        await until(lambda: not engine.prompts())
+        line.up()
+        (keyframe,) = await run
+        assert (keyframe.status, keyframe.server) == ("done", label(line))
+        await until(lambda: other_engine.prompts() == {stranger})
+        assert [k.id for k in studio.log.keyframes()] == [keyframe.id]
+    other_engine.quiet()
+
+
+async def test_a_picture_that_comes_too_late_is_a_further_take(engine, other_engine, begin):
+    async with begin(engine, other_engine, seconds=1.0) as (studio, run, line, other):
+        (keyframe,) = await run
+        assert (keyframe.status, keyframe.server) == ("done", label(other))
+        await until(lambda: not engine.prompts())
+        line.up()
+        await until(lambda: len(studio.log.keyframes()) == 2)
+        late = {k.server: k for k in studio.log.keyframes()}[label(line)]
+        assert (late.status, late.key) == ("done", keyframe.key)
+        assert late.read()
+
+
+async def test_what_waits_on_a_server_that_comes_back_is_taken_off_it(engine, other_engine, begin):
+    stranger = engine.post_prompt(**{"Guard.seconds": 60})
+    async with begin(engine, other_engine, 2) as (studio, run, line, other):
+        assert {(k.status, k.server) for k in await run} == {("done", label(other))}
+        assert len(engine.prompts()) == 3
+        studio.close()
+        line.up()
+        await until(lambda: engine.prompts() == {stranger})
+    engine.quiet()
+    rows = comfynb.open_log(studio.log.folder).log.keyframes()
+    assert Counter(k.status for k in rows) == {"done": 2}
+
+
+async def test_a_cancel_ends_a_cell_that_two_servers_make(engine, other_engine, begin):
+    async with begin(engine, other_engine, seconds=60) as (_, run, line, _):
+        await until(lambda: len(other_engine.prompts()) == 1)
+        line.up()
+        await until(lambda: run.lines[label(line)] == "connected")
+        await run.cancel()
+        assert [state.status for state in run.state.cells] == ["cancelled"]
+        assert (engine.prompts(), other_engine.prompts()) == (set(), set())
 
 
 async def test_when_all_servers_die_the_rest_fails(own_engine, connect):

@@ -12,6 +12,7 @@ from support import guarded_graph, scenes, wait_for
 
 import comfynb
 from comfynb.backends import embedded
+from comfynb.backends.comfyui import ComfyUIBackend
 from comfynb.errors import ClosedError, KnobValueError, ServerUnreachableError, WorkflowCheckError
 from comfynb.log import Log
 from comfynb.testing import Fail, FaultProxy
@@ -115,6 +116,106 @@ async def test_a_run_that_cannot_begin_ends_at_once_with_the_report(engine, tmp_
         assert [state.status for state in run.state.cells] == ["failed"] * 3
         assert run.state.cells[0].keyframe.error.kind == "invalid"
         assert run.state.cells[0].keyframe.error.node == "zebra (Zebra)"
+
+
+class TestSeveralServers:
+    """Two names for one engine, of which one is made to lack something."""
+
+    @pytest.fixture
+    def lack(self, monkeypatch):
+        """Have a server that lacks a sampler, say."""
+        asked = ComfyUIBackend.object_info
+        lacking = {}
+
+        async def object_info(self):
+            answer = await asked(self)
+            for node_type, name, without in lacking.get(self.label, ()):
+                choices = answer[node_type]["input"]["required"][name]
+                choices[0] = [choice for choice in choices[0] if choice != without]
+            return answer
+
+        monkeypatch.setattr(ComfyUIBackend, "object_info", object_info)
+
+        def lack(url, *what):
+            label = url.partition("//")[2]
+            lacking[label] = what
+            return label
+
+        return lack
+
+    @pytest.fixture
+    def connect(self, engine, flow, tmp_path):
+        with FaultProxy(engine.url) as proxy:
+
+            def connect(**options):
+                urls = [engine.url, proxy.url]
+                return comfynb.connect(urls, workflow=flow, log=tmp_path / "log", **options), *urls
+
+            yield connect
+
+    SAMPLER = ("KSampler", "sampler_name", "heun")
+    SCHEDULER = ("KSampler", "scheduler", "karras")
+
+    @pytest.mark.parametrize("which", [0, 1])
+    async def test_what_some_lack_is_a_warning_that_names_them(self, connect, lack, which):
+        studio, *urls = connect()
+        label = lack(urls[which], self.SAMPLER)
+        async with studio:
+            report = studio.check(scenes(2, sampler="heun"))
+            assert report.ok
+            assert report.left_out == (label,)
+            (warning,) = report.warnings
+            assert (warning.server, warning.input) == (label, "sampler_name")
+            assert f"{label} is left out" in str(report)
+            assert label in report._repr_html_()
+            made = await studio.run(scenes(2, sampler="heun"))
+        assert {k.status for k in made} == {"done"}
+        assert label not in {k.server for k in made}
+
+    def test_what_all_lack_is_an_error(self, connect, lack):
+        studio, *urls = connect()
+        for url in urls:
+            lack(url, self.SAMPLER)
+        with studio:
+            untyped = studio.workflow.with_types(None)
+            studio.workflow = untyped.with_knobs({"sampler": "heun"})
+            report = studio.check(scenes(1))
+            (error,) = report.errors
+            assert (error.server, report.left_out) == ("", ())
+            assert report.server == studio.server
+
+    async def test_where_each_lacks_something_else_nothing_is_ok(self, connect, lack):
+        studio, *urls = connect()
+        labels = [lack(urls[0], self.SAMPLER), lack(urls[1], self.SCHEDULER)]
+        async with studio:
+            report = studio.check(scenes(1, sampler="heun", scheduler="karras"))
+            assert [p.server for p in report.errors] == [labels[0]]
+            assert [p.server for p in report.warnings] == [labels[1]]
+            with pytest.raises(WorkflowCheckError):
+                await studio.run(scenes(1, sampler="heun", scheduler="karras"))
+
+    def test_a_knob_takes_what_any_of_them_takes(self, connect, lack):
+        studio, *urls = connect()
+        lack(urls[0], self.SAMPLER)
+        with studio:
+            assert "heun" in studio.workflow.knobs._repr_html_()
+            assert studio.plan(["a fox"], knobs={"sampler": "heun"}).cells
+            with pytest.raises(KnobValueError):
+                studio.plan(["a fox"], knobs={"sampler": "huen"})
+
+    def test_one_that_is_away_is_named_and_hides_nothing(self, engine, flow, tmp_path, lack):
+        away = f"http://127.0.0.1:{closed_port()}"
+        lack(engine.url, self.SAMPLER)
+        servers = [away, engine.url]
+        with comfynb.connect(servers, workflow=flow, log=tmp_path / "log") as studio:
+            assert studio.workflow.knobs["steps"].maximum is None
+            assert "1 to 10000" in repr(studio.workflow.knobs)
+            report = studio.check(scenes(1))
+            assert report.ok
+            assert report.checked
+            (warning,) = report.warnings
+            assert warning.server in away
+            assert "has not said what nodes it has" in warning.message
 
 
 class TestTheEmbeddedEngine:

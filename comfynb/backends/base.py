@@ -224,6 +224,10 @@ class Backend(ABC):
             ServerGoneError: Not reachable again in time.
         """
 
+    def holds_back(self, prompt_id: str) -> bool:  # noqa: ARG002
+        """Whether a prompt that `render` was given has certainly not left for the server yet."""
+        return False
+
     @abstractmethod
     async def adopt(
         self, prompt_id: str, graph: Mapping[str, Any], listener: Listener, *, sent_at: datetime

@@ -46,7 +46,7 @@ class Watch:
         self._told.append(tell)
         try:
             if self._looking is None:
-                self._ready = asyncio.Event()
+                self._ready.clear()
                 self._looking = asyncio.create_task(self._look(), name="comfynb-log-watch")
             await self._ready.wait()
             yield

@@ -3,10 +3,11 @@
 from comfynb.workflows.check import check_graphs
 from comfynb.workflows.forms import LIBRARY, Source, read_source
 from comfynb.workflows.graph import leaf_nodes
+from comfynb.workflows.joined import joined
 from comfynb.workflows.key import canonical, content_key
 from comfynb.workflows.knobs import Knob
 from comfynb.workflows.node_types import NodeTypes
-from comfynb.workflows.report import Problem, Report
+from comfynb.workflows.report import Problem, Report, together
 from comfynb.workflows.waiting import WaitingWorkflow, with_checkpoint
 from comfynb.workflows.workflow import Workflow
 
@@ -22,7 +23,9 @@ __all__ = [
     "canonical",
     "check_graphs",
     "content_key",
+    "joined",
     "leaf_nodes",
     "read_source",
+    "together",
     "with_checkpoint",
 ]

@@ -222,9 +222,11 @@ def _problem_row(problem: Problem, scenes: int) -> str:
     which = ", ".join(problem.scenes[:3]) + (", …" if len(problem.scenes) > 3 else "")
     count = f"{len(problem.scenes)} of {scenes}: {which}" if problem.scenes else "all"
     kind = "bad" if problem.is_error else "warn"
+    server = f"<em>{escape(_cut(problem.server, 120))}</em><br>" if problem.server else ""
+    message = server + escape(_cut(problem.message, 600))
     return (
         f'<tr><td><b class="{kind}">{problem.severity}</b></td><td>{where}{name}</td>'
-        f"<td>{escape(_cut(problem.message, 600))}</td><td>{escape(_cut(count, 120))}</td></tr>"
+        f"<td>{message}</td><td>{escape(_cut(count, 120))}</td></tr>"
     )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from fake_servers import FakeServer
 
-from comfynb.backends.comfyui import Address
+from comfynb.backends.comfyui import Address, ComfyUIBackend
 from comfynb.backends.comfyui.asking import Asking, Found
 from comfynb.backends.comfyui.http import Http
 from comfynb.backends.comfyui.releases import MARK, Release
-from comfynb.errors import ServerError
+from comfynb.errors import ServerError, ServerGoneError
+from comfynb.testing import Fail, FaultProxy
 
 GRAPH = {"1": {"class_type": "SaveImage", "inputs": {}}}
 NO_QUEUE = {"queue_running": [], "queue_pending": []}
@@ -71,6 +74,16 @@ async def test_a_server_in_trouble_denies_nothing(ask):
         await ask({"/api/jobs/ours": (500, b"trouble")})
     with pytest.raises(ServerError):
         await ask({"/queue": (500, b"trouble")})
+
+
+async def test_a_dead_sessions_prompt_is_asked_for_as_long_as_a_server_may_be_away(engine):
+    with FaultProxy(engine.url) as proxy:
+        proxy.add(Fail("GET /jobs", status=503, times=None, accepted=False))
+        backend = ComfyUIBackend(Address.parse(proxy.url), reconnect_for=0.3)
+        await backend.open()
+        with pytest.raises(ServerGoneError, match=r"cannot be asked for 0\.3 s"):
+            await backend.adopt("ours", GRAPH, print, sent_at=datetime.now(UTC))
+        await backend.aclose()
 
 
 @pytest.mark.parametrize("where", ["running", "ended"])

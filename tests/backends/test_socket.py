@@ -22,10 +22,11 @@ from comfynb.errors import (
     AccessDeniedError,
     NotComfyUIError,
     RedirectedError,
+    ServerError,
     ServerGoneError,
     ServerUnreachableError,
 )
-from comfynb.testing import DropAnswer, FaultProxy
+from comfynb.testing import DropAnswer, Fail, FaultProxy
 
 
 class Heard:
@@ -146,7 +147,7 @@ async def test_a_socket_that_is_refused_although_http_is_open_names_the_token(st
     assert "token=..." in str(error)
 
 
-@pytest.mark.parametrize("status", [200, 404, 502])
+@pytest.mark.parametrize("status", [200, 404])
 async def test_a_proxy_that_does_not_pass_websockets_is_named(status):
     with FakeServer({"/system_stats": STATS, "/ws": (status, HTML)}) as server:
         error = await refused(server.url)
@@ -197,6 +198,29 @@ async def test_a_first_handshake_that_is_cut_is_tried_once_more(engine):
         proxy.add(DropAnswer("WS /ws", times=None))
         assert "broke off the WebSocket handshake" in str(await refused(proxy.url))
         assert proxy.requests["WS /ws"] == 4
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_a_first_handshake_whose_server_is_not_there_yet_is_tried_once_more(engine, status):
+    with FaultProxy(engine.url) as proxy:
+        proxy.add(Fail("WS /ws", status=status, accepted=False))
+        async with connected(proxy.url) as heard:
+            assert heard.connection.state == "ready"
+        assert proxy.requests["WS /ws"] == 2
+        proxy.add(Fail("WS /ws", status=status, times=None, accepted=False))
+        error = await refused(proxy.url)
+        assert isinstance(error, ServerError)
+        assert error.status == status
+        assert "may be starting" in str(error)
+        assert proxy.requests["WS /ws"] == 4
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_a_first_handshake_that_is_refused_is_not_tried_again(engine, status):
+    with FaultProxy(engine.url) as proxy:
+        proxy.add(Fail("WS /ws", status=status, times=None, accepted=False))
+        assert f"with {status}" in str(await refused(proxy.url))
+        assert proxy.requests["WS /ws"] == 1
 
 
 async def test_garbage_instead_of_a_handshake_is_an_error_of_ours(monkeypatch):

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import zipfile
+from datetime import timedelta
 
 import duckdb
 import pytest
@@ -348,9 +349,10 @@ def test_a_process_may_leave_out_more_than_its_folder_says(log, secret):
     log.add_result(
         dataclasses.replace(keyframe, id="1", scene=Scene(id="a", prompt="an owl")), [data]
     )
+    later = keyframe.created_at + timedelta(seconds=1)
     more = Log(log.folder, leave_out=["prompts"])
     assert more.leaves_out == ("prompts", "workflows")
-    more.add_result(keyframe, [data])
+    more.add_result(dataclasses.replace(keyframe, created_at=later), [data])
     assert log.leaves_out == ()
     assert [kept.scene.prompt for kept in log.keyframes()] == ["an owl", LEFT_OUT]
 

@@ -162,11 +162,14 @@ class ComfyUIBackend(Backend):
                 self._forget(prompt)
             await prompt.drop_fetches()
 
+    def holds_back(self, prompt_id: str) -> bool:  # noqa: D102
+        return any(p.chosen_id == prompt_id and not p.sent for p in self._prompts.values())
+
     async def adopt(  # noqa: D102
         self, prompt_id: str, graph: Mapping[str, Any], listener: Listener, *, sent_at: datetime
     ) -> Outcome | None:
         age = (datetime.now(UTC) - sent_at).total_seconds()
-        found = await self._look_for(prompt_id, patience=ABSENT_SECONDS - max(0.0, age))
+        found = await self._look_for(prompt_id, ABSENT_SECONDS - max(0.0, age))
         if found is None:
             return None
         prompt = Prompt(prompt_id, found.graph or graph, listener, self._fetch)
@@ -247,7 +250,11 @@ class ComfyUIBackend(Backend):
                 # A server that says 500 has finished with it; anything between us and the
                 # server may have given up on what goes on behind it.
                 refused = isinstance(exc, ServerError) and exc.status == 500
-                if await self._arrived(prompt, patience=0 if refused else ABSENT_SECONDS):
+                patience = 0 if refused else ABSENT_SECONDS
+                found = await self._look_for(prompt.chosen_id, patience, until=prompt.done)
+                if found is not None:
+                    self._follow_as(prompt, found.id)
+                if found is not None or prompt.done.is_set():
                     return
                 if not isinstance(exc, ServerUnreachableError):
                     raise
@@ -268,37 +275,6 @@ class ComfyUIBackend(Backend):
         if given != prompt.id and self._prompts.pop(prompt.id, None) is not None:
             prompt.id = given
             self._prompts[given] = prompt
-
-    async def _arrived(self, prompt: Prompt, *, patience: float) -> bool:
-        """Whether the server has a prompt whose POST had no good answer.
-
-        Args:
-            prompt: Which.
-            patience: Seconds for which the server must deny it.
-
-        Raises:
-            ServerGoneError: It stands, and cannot be asked.
-        """
-        denied_since = math.inf
-        deadline = time.monotonic() + self._reconnect_for
-        while not prompt.done.is_set():
-            await self._connection.ready()
-            try:
-                found = await self._asking.find(prompt.chosen_id)
-                if found is not None:
-                    self._follow_as(prompt, found.id)
-                    return True
-            except (ServerUnreachableError, ServerError) as exc:
-                if time.monotonic() >= deadline:
-                    raise self._deaf(exc) from None
-                await asyncio.sleep(LAST_ASK_SECONDS)
-                continue
-            deadline = time.monotonic() + self._reconnect_for
-            denied_since = min(denied_since, time.monotonic())
-            if time.monotonic() - denied_since >= patience:
-                return False
-            await asyncio.sleep(FIRST_ASK_SECONDS)
-        return True
 
     async def _fetch(self, ref: FileRef) -> bytes:
         """GET a file; a broken line is tried again for as long as the server may come back."""
@@ -468,34 +444,42 @@ class ComfyUIBackend(Backend):
                 await self._http.post("/interrupt", {"prompt_id": prompt_id})
         return prompt_ids & (running | pending)
 
-    async def _look_for(self, prompt_id: str, *, patience: float) -> Found | None:
-        """Look for a prompt that a session sent which has died.
+    async def _look_for(
+        self, prompt_id: str, patience: float, *, until: asyncio.Event | None = None
+    ) -> Found | None:
+        """Look for a prompt of which we do not know whether the server has it.
 
         Args:
-            prompt_id: Which.
+            prompt_id: The id that was chosen for it.
             patience: Seconds for which the server must deny it.
+            until: Once this is set, nobody wants to know any more.
 
         Returns:
             None where the server does not know it.
+
+        Raises:
+            ServerGoneError: It is gone; or it stands, and cannot be asked for as long as it
+                might be gone.
         """
-        tries, delay = 0, FIRST_ASK_SECONDS
         denied_since = math.inf
-        while True:
+        heard_at, delay = time.monotonic(), FIRST_ASK_SECONDS
+        while until is None or not until.is_set():
             await self._connection.ready()
             try:
                 found = await self._asking.find(prompt_id)
+            except (ServerUnreachableError, ServerError) as exc:
+                if time.monotonic() - heard_at >= self._reconnect_for:
+                    raise self._deaf(exc) from None
+            else:
                 if found is not None:
                     return found
-            except (ServerUnreachableError, ServerError):
-                tries += 1
-                if tries == FETCH_TRIES:
-                    raise
-            else:
-                denied_since = min(denied_since, time.monotonic())
-                if time.monotonic() - denied_since >= patience:
+                heard_at = time.monotonic()
+                denied_since = min(denied_since, heard_at)
+                if heard_at - denied_since >= patience:
                     return None
             await asyncio.sleep(delay)
             delay = min(delay * 2, LAST_ASK_SECONDS)
+        return None
 
 
 def _rejected(error: PromptRejectedError) -> Failure:

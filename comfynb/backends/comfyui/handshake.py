@@ -36,6 +36,8 @@ _wire.setLevel(logging.INFO)
 
 PING_SECONDS = 20.0
 """ComfyUI never pings by itself, but answers (measured)."""
+NOT_YET = (502, 503, 504)
+"""What a reverse proxy answers while the server behind it is starting (RFC 9110, 15.6)."""
 
 
 class _Connect(connect):
@@ -118,6 +120,14 @@ def refusal(address: Address, exc: Exception, patience: float) -> BackendError:
         if status in (401, 403):
             text = f"{label} refused the WebSocket with {status}; give the right {WAYS}"
             return AccessDeniedError(text, server=label, status=status)
+        if status in NOT_YET:
+            return ServerError(
+                f"{label} answered the WebSocket at /ws with {status}; the ComfyUI behind that "
+                "proxy may be starting: try again in a moment, or tell the proxy to pass "
+                "WebSockets on",
+                server=label,
+                status=status,
+            )
         return NotComfyUIError(
             f"{label} answered the WebSocket at /ws with {status}; "
             "a proxy before it may need to be told to pass WebSockets on",

@@ -21,7 +21,7 @@ from websockets.exceptions import WebSocketException
 
 from comfynb.backends.base import ServerInfo
 from comfynb.backends.comfyui.address import Address
-from comfynb.backends.comfyui.handshake import refusal, shake_hands
+from comfynb.backends.comfyui.handshake import NOT_YET, refusal, shake_hands
 from comfynb.backends.comfyui.http import BrokenLineError, Http
 from comfynb.backends.comfyui.messages import (
     MalformedMessageError,
@@ -169,10 +169,15 @@ class Connection:
         return ServerGoneError(text, server=self._address.label)
 
     async def _connect_first(self) -> ClientConnection:
-        """Connect to a server that answered a moment ago: a handshake cut off is tried again."""
+        """Connect to a server that answered a moment ago; what may pass is tried once more.
+
+        That is a handshake cut off, and a proxy whose server is not there yet.
+        """
         try:
             return await self._connect()
-        except BrokenLineError as exc:
+        except (BrokenLineError, ServerError) as exc:
+            if isinstance(exc, ServerError) and exc.status not in NOT_YET:
+                raise
             logger.info("%s; once more", exc)
         await asyncio.sleep(FIRST_DELAY_SECONDS)
         return await self._connect()
