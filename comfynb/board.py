@@ -321,11 +321,11 @@ class Board:
         """Whether anything can be said about its pictures, and is kept."""
         return self._marks is not None
 
-    async def rate(self, index: int, rating: int | None) -> None:
-        """Rate the picture of a cell, on our loop; durable on return, where there is a log.
+    async def rate(self, keyframe: Keyframe, rating: int | None) -> None:
+        """Rate a keyframe that is shown here; on our loop. Durable on return, where there is a log.
 
         Args:
-            index: Of the cell.
+            keyframe: One that was made.
             rating: 1 to 5; None takes the rating back.
 
         Raises:
@@ -334,27 +334,25 @@ class Board:
             ClosedError: The log was closed.
         """
         async with self._marking:
-            store, keyframe = self._markable(index)
-            await loop.in_worker(store.rate, keyframe, rating)
+            await loop.in_worker(self._marks_for(keyframe).rate, keyframe, rating)
             self._states.mark(keyframe.id, rating=rating)
 
-    async def pick(self, index: int, *, picked: bool) -> None:
-        """Choose the picture of a cell, or do so no longer; as `rate`."""
+    async def pick(self, keyframe: Keyframe, *, picked: bool) -> None:
+        """Choose a keyframe that is shown here, or do so no longer; as `rate`."""
         async with self._marking:
-            store, keyframe = self._markable(index)
-            await loop.in_worker(partial(store.pick, keyframe, picked=picked))
+            marks = self._marks_for(keyframe)
+            await loop.in_worker(partial(marks.pick, keyframe, picked=picked))
             self._states.mark(keyframe.id, picked=picked)
 
-    def _markable(self, index: int) -> tuple[Marking, Keyframe]:
-        keyframe = self.state.cells[index].keyframe
+    def _marks_for(self, keyframe: Keyframe) -> Marking:
         if self._marks is None:
             raise MarkError(
                 "the log of this board is read only, or it has none: what is said about its "
                 "pictures could not be kept"
             )
-        if keyframe is None or not keyframe.outputs:
-            raise MarkError(f"cell {index + 1} has no picture that something could be said about")
-        return self._marks, keyframe
+        if not keyframe.outputs:
+            raise MarkError(f"{keyframe.scene.label} has no picture to say something about")
+        return self._marks
 
     def close(self) -> None:
         """Stop watching; the runs go on. Safe to call twice."""

@@ -101,11 +101,11 @@ async def test_what_is_said_on_a_board_is_durable_and_reaches_the_other(studio, 
     theirs = comfynb.Board.of_log(other)
     async with looked_at(theirs):
         assert board.can_mark
-        await board.rate(0, 3)
-        await board.pick(0, picked=True)
+        await board.rate(keyframe(board), 3)
+        await board.pick(keyframe(board), picked=True)
         assert (keyframe(board).rating, keyframe(board).picked) == (3, True)
         await until(lambda: (keyframe(theirs).rating, keyframe(theirs).picked) == (3, True))
-        await theirs.rate(0, 5)
+        await theirs.rate(keyframe(theirs), 5)
     assert other.latest()[0].rating == 5
     board.close()
 
@@ -114,14 +114,14 @@ async def test_what_cannot_be_said_is_refused(studio, tmp_path):
     board = studio.board([{"id": "bad", "prompt": "an owl", "knobs": {"Guard.message": "boom"}}])
     await until(lambda: statuses(board) == ["failed"])
     with pytest.raises(MarkError, match="has no picture"):
-        await board.rate(0, 3)
+        await board.rate(keyframe(board), 3)
     with pytest.raises(MarkError, match="has no picture"):
-        await board.pick(0, picked=True)
+        await board.pick(keyframe(board), picked=True)
     board.close()
     closed = comfynb.open_log(tmp_path / "log", read_only=True).board()
     assert not closed.can_mark
     with pytest.raises(MarkError, match="read only"):
-        await closed.rate(0, 3)
+        await closed.rate(keyframe(closed), 3)
     closed.close()
 
 
@@ -130,7 +130,7 @@ async def test_memory_keeps_marks_for_its_own_boards(engine, flow):
         board = studio.board(scenes(1))
         await until(lambda: board.state.made == 1)
         async with looked_at(board):
-            await board.rate(0, 2)
+            await board.rate(keyframe(board), 2)
             assert keyframe(board).rating == 2
 
 

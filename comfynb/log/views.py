@@ -256,6 +256,8 @@ def _lock(listing: Listing) -> Iterable[str]:
 
 _TAKE = f"row_number() OVER (PARTITION BY {PLACE} ORDER BY created_at, id)"
 _LAST = ("scene_json", "workflow")
+# As `Keyframe.seconds`.
+_SECONDS = "coalesce(nullif(timings.executing_ms, 0), timings.total_ms) / 1000 AS seconds"
 _KNOBS = [
     f"TRY_CAST(json_extract_string(TRY_CAST(knobs['{knob}'] AS JSON), '$') AS {kind}) AS {knob}"
     for knob, kind in KNOB_COLUMNS.items()
@@ -271,7 +273,7 @@ _MAPS = (
 def _results(found: Survey, *more: str, condition: str = "") -> str:
     hidden = {"id", "kind", "v", "log_session", "seq", "extra", *_LAST}
     columns = ["id", *(name for name in names("result") if name not in hidden), *more]
-    columns += ["timings.total_ms / 1000 AS seconds", *_KNOBS, *_LAST]
+    columns += [_SECONDS, *_KNOBS, *_LAST]
     return f"SELECT {', '.join(columns)} FROM ({_distinct('result', found, condition)})"
 
 

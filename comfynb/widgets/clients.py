@@ -400,9 +400,9 @@ class Clients:
             client.told.pop(index, None)  # the description may have been lost on the way
             raise MarkError("another picture has come to this place meanwhile; look at it first")
         if message["kind"] == "rate":
-            await self._board.rate(index, message["rating"] or None)
+            await self._board.rate(keyframe, message["rating"] or None)
         else:
-            await self._board.pick(index, picked=message["picked"])
+            await self._board.pick(keyframe, picked=message["picked"])
 
     def _done(self, doing: asyncio.Future[None]) -> None:
         self._doing.discard(doing)

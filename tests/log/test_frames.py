@@ -52,7 +52,7 @@ def test_df_gives_common_knobs_as_typed_columns(filled):
     assert frame["sampler"].tolist()[0] == "dpmpp_2m"
     assert frame["seed"].tolist() == [2**64 - 1, 7]
     assert frame["created_at"][0] == pd.Timestamp("2026-11-22 12:00:01.123456")
-    assert frame["seconds"].tolist() == [1.5, 1.5]
+    assert frame["seconds"].tolist() == [k.seconds for k in filled.keyframes()]
     assert frame["executing_ms"].tolist() == [2.0, 2.0]
     assert frame["knobs"][1]["cfg"] == 7
     assert "workflow" not in frame
