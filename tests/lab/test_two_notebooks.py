@@ -21,10 +21,11 @@ studio.grid({{"title": "{title}", "scenes": scenes}})"""
 
 def look(title: str) -> str:
     """Show the run of another notebook, as soon as it has begun."""
-    return f"""log = comfynb.open_log("kept")
-while not (begun := [run.id for run in log.log.runs() if run.storyboard["title"] == "{title}"]):
+    return f"""def begun():
+    return [run.id for run in studio.log.runs() if run.storyboard["title"] == "{title}"]
+while not begun():
     await asyncio.sleep(0.1)
-log.grid(begun[0])"""
+comfynb.open_log("kept").grid(begun()[0])"""
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def two(lab, engine):
     return pages
 
 
-def test_both_draw_into_one_log_and_see_the_pictures_of_the_other(two):
+def test_both_draw_into_one_log_and_see_pictures_and_ratings_of_the_other(two):
     for page in two:
         page.run(1)
     for page in two:
@@ -53,3 +54,11 @@ def test_both_draw_into_one_log_and_see_the_pictures_of_the_other(two):
     drawn = log.keyframes(status="done")
     assert len({keyframe.id for keyframe in drawn}) == len(drawn) == 2 * COUNT
     assert len({keyframe.run for keyframe in drawn}) == 2
+    first, second = two
+    theirs = second.page.locator(".cnb-tile").nth(COUNT)  # the first of the other's pictures
+    theirs.focus()
+    second.page.keyboard.press("5")
+    second.page.keyboard.press("p")
+    rated = first.page.locator('.cnb-tile[aria-label*="rated 5 of 5, picked"]')
+    wait_for(lambda: first.page.wait_for_timeout(20) or rated.count() == 1)
+    assert [keyframe.rating for keyframe in log.keyframes(where="picked")] == [5]
