@@ -70,7 +70,8 @@ class Leaving:
     """What one open log leaves out: what it was told to, and what its folder says.
 
     The folder may be made, or made anew, by another process at any time; so its marker is looked
-    at before each row. What was once to be left out stays so as long as the log is open.
+    at before each row that has something to leave out. What was once to be left out stays so as
+    long as the log is open.
 
     Args:
         root: The log folder; need not exist.
@@ -99,10 +100,13 @@ class Leaving:
     def check(self) -> None:
         """Refuse to append where more is to be left out than this comfynb knows of.
 
+        Goes by what was seen last: what has nothing to leave out is not held up.
+
         Raises:
             LogWriteError: It is so.
         """
-        self._look()
+        if not self._seen:
+            self._look()
         if self._unknown:
             words = ", ".join(short(word) for word in sorted(self._unknown)[:3])
             raise LogWriteError(

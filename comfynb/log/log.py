@@ -139,8 +139,7 @@ class Log(Store, Marking, Care):
             LogWriteError: It could not be made durable.
             ClosedError: The log was closed.
         """
-        self._begin("the run")
-        kept = leaving.run_without(run, self._leaving.words)
+        kept = leaving.run_without(run, self._begin("the run"))
         self._append(records.run_row(kept, session=self._segment.session), what="the run")
 
     def add_input(self, file: InputFile) -> None:
@@ -182,8 +181,7 @@ class Log(Store, Marking, Care):
         """
         check_images(keyframe, images)
         name = f"the picture of {keyframe.scene.id}"
-        self._begin(f"the row of {keyframe.scene.id}")
-        left_out = self._leaving.words
+        left_out = self._begin(f"the row of {keyframe.scene.id}")
         keyframe, images = leaving.outputs_without(keyframe, images, left_out)
         for output, data in zip(keyframe.outputs, images, strict=True):
             self._write(functools.partial(self._blobs.put, data, output), what=name)
@@ -559,9 +557,12 @@ class Log(Store, Marking, Care):
             )
         self._leaving.check()
 
-    def _begin(self, what: str) -> None:
-        """Make the folder: what is left out stands in it."""
+    def _begin(self, what: str) -> frozenset[str]:
+        """Make the folder, and return what is left out: that stands in it."""
         self._write(lambda: None, what=what)
+        words = self._leaving.words
+        self._leaving.check()
+        return words
 
     def _write(self, write: Callable[[], None], *, what: str) -> None:
         self._check_writable()
