@@ -14,9 +14,12 @@ COUNT = 6
 
 
 def draw(title: str, prompt: str) -> str:
-    return f"""scenes = [{{"prompt": f"{prompt} {{i}}", "knobs": {{"Guard.seconds": 0.4}}}}
+    return f"""scenes = [{{"prompt": f"{prompt} {{i}}", "knobs": {{"Guard.seconds": 0.2}}}}
           for i in range({COUNT})]
-studio.grid({{"title": "{title}", "scenes": scenes}})"""
+grid = studio.grid({{"title": "{title}", "scenes": scenes}})
+(run,) = grid._board.runs
+run.pause()
+grid"""
 
 
 def look(title: str) -> str:
@@ -45,7 +48,9 @@ def test_both_draw_into_one_log_and_see_pictures_and_ratings_of_the_other(two):
         page.run(1)
     for page in two:
         page.run(2)
-    assert any(tiles(page, "queued") for page in two), "they look on while pictures are made"
+    for page in two:
+        assert tiles(page, "done") < 2 * COUNT, "they look on while pictures are made"
+        page.python("run.resume()")
     for page in two:
         wait_tiles(page, 2 * COUNT, "done")
         wait_for(lambda page=page: page.page.wait_for_timeout(20) or painted(page) == 2 * COUNT)
@@ -56,9 +61,9 @@ def test_both_draw_into_one_log_and_see_pictures_and_ratings_of_the_other(two):
     assert len({keyframe.run for keyframe in drawn}) == 2
     first, second = two
     theirs = second.page.locator(".cnb-tile").nth(COUNT)  # the first of the other's pictures
-    theirs.focus()
+    theirs.get_by_role("button").first.focus()
     second.page.keyboard.press("5")
     second.page.keyboard.press("p")
-    rated = first.page.locator('.cnb-tile[aria-label*="rated 5 of 5, picked"]')
+    rated = first.page.get_by_role("button", name="rated 5 of 5, picked")
     wait_for(lambda: first.page.wait_for_timeout(20) or rated.count() == 1)
     assert [keyframe.rating for keyframe in log.keyframes(where="picked")] == [5]
