@@ -55,7 +55,7 @@ class Store(Pictures, Protocol):
         """Keep a keyframe and its pictures; durable on return, pictures first.
 
         Args:
-            keyframe: Its `outputs[i]` describes `images[i]`.
+            keyframe: Its `outputs[i]` describes `images[i]`; sha256 and type are believed.
             images: Bytes as the server sent them.
 
         Returns:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
@@ -588,11 +587,13 @@ class Log(Store, Marking, Care):
 def check_images(keyframe: Keyframe, images: Sequence[bytes]) -> None:
     """Refuse pictures that are not those that the keyframe's outputs describe.
 
+    By number and size: whoever looked at them has just hashed them, and to do so again takes as
+    long as to make them durable. `verify` hashes what is in the log.
+
     Raises:
-        ValueError: Their number, or the sha256 of one, is another.
+        ValueError: Their number, or the size of one, is another.
     """
-    described = [output.sha256 for output in keyframe.outputs]
-    if described != [hashlib.sha256(data).hexdigest() for data in images]:
+    if [output.bytes for output in keyframe.outputs] != list(map(len, images)):
         raise ValueError(
             f"the outputs of keyframe {keyframe.id} do not describe its {len(images)} images"
         )
