@@ -8,49 +8,26 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comfynb.errors import LogWriteError
 from comfynb.keyframes import Keyframe
 from comfynb.log import folder as files
-from comfynb.log.records import Row
-from comfynb.log.segments import SegmentWriter
+from comfynb.log.opened import Opened
 
 if TYPE_CHECKING:
     from comfynb.log.collecting import Collected
     from comfynb.log.importing import Imported
-    from comfynb.log.reader import Reader
     from comfynb.log.verifying import Verification
 
 
-class Care(ABC):
+class Care(Opened, ABC):
     """The calls that look after a log."""
-
-    folder: Path
-    _segment: SegmentWriter
-
-    @property
-    @abstractmethod
-    def leaves_out(self) -> tuple[str, ...]:
-        """What is not written into it."""
-
-    @property
-    @abstractmethod
-    def _reader(self) -> Reader: ...
 
     @abstractmethod
     def _keyframes(self, condition: str, params: Mapping[str, Any]) -> list[Keyframe]: ...
-
-    @abstractmethod
-    def _append(self, row: Row, *, what: str, sync: bool = True) -> None: ...
-
-    @abstractmethod
-    def _write(self, write: Callable[[], None], *, what: str) -> None: ...
-
-    @abstractmethod
-    def _check_writable(self) -> None: ...
 
     def compact(self, *, force: bool = False) -> None:
         """Seal what dead sessions left behind, and merge small segments; nobody has to ask.

@@ -9,7 +9,8 @@ How it gets out: the segments that count now are listed, and DuckDB asks them. I
 for as long as the listing stays the same (reader.py), and locks nothing: any number of processes
 may append and ask at the same time.
 
-What is said about keyframes later is in marks.py, and what looks after a log in care.py.
+What is said about keyframes later is in marks.py, what looks after a log in care.py, and what all
+of it stands on in opened.py.
 """
 
 from __future__ import annotations
@@ -18,39 +19,33 @@ import contextlib
 import dataclasses
 import functools
 import os
-import threading
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from comfynb import loop
-from comfynb.errors import ClosedError, LogError, LogWriteError, SceneError
+from comfynb.errors import LogError, SceneError
 from comfynb.inputs import InputFile
 from comfynb.keyframes import EMPTY, Keyframe, Output, Status
-from comfynb.log import folder as files
 from comfynb.log import leaving, records, servers
 from comfynb.log.base import Store
-from comfynb.log.blobs import Blobs, is_sha256
+from comfynb.log.blobs import is_sha256
 from comfynb.log.care import Care
 from comfynb.log.following import Follower
 from comfynb.log.marks import Mark, Marking, id_of, mark_of
 from comfynb.log.news import Cursor, News
 from comfynb.log.peek import may_have
 from comfynb.log.records import RunRecord, SubmittedRecord
-from comfynb.log.schema import LARGEST_ROW
-from comfynb.log.segments import SegmentWriter
-from comfynb.log.upkeep import Upkeep
 from comfynb.log.watch import LOOK_SECONDS, Watch
 from comfynb.scenes import LEFT_OUT, Storyboard
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from comfynb.log.reader import Reader
     from comfynb.log.thumbnails import Thumbnails
 
 
-class Log(Store, Marking, Care):
+class Log(Marking, Care, Store):
     """A folder that keeps every keyframe and its pictures.
 
     It is made at the first append; one that does not exist is an empty log. Every call blocks and
@@ -85,20 +80,8 @@ class Log(Store, Marking, Care):
         read_only: bool = False,
         leave_out: str | Iterable[str] = (),
     ) -> None:
-        # Absolute at once: a notebook may change its working directory.
-        self.folder = Path(folder).expanduser().absolute()
-        self.read_only = read_only
-        self._leaving = leaving.Leaving(self.folder, leave_out)
-        self._blobs = Blobs(self.folder)
-        self._segment = SegmentWriter(self.folder / "seg")
-        self._upkeep = Upkeep(self.folder, self._segment)
-        # Re-entrant: a garbage collection that closes a log may fall into its own call.
-        self._lock = threading.RLock()
-        self._created = False
-        self._closed = False
-        self._opened_reader: Reader | None = None
+        self._open(folder, read_only=read_only, leave_out=leave_out)
         self._thumbnails: Thumbnails | None = None
-        files.check_version(self.folder)
 
     def __repr__(self) -> str:
         return f"Log({self.shown!r})"
@@ -107,27 +90,6 @@ class Log(Store, Marking, Care):
         from comfynb.log import card  # noqa: PLC0415 - only notebooks show it
 
         return card.html(self, self._reader)
-
-    @property
-    def shown(self) -> str:
-        """The folder as it is named on screen: from the working directory, or from home.
-
-        Notebooks are saved with what they show, and passed on; an absolute path is nobody's
-        business.
-        """
-        for start, sign in ((Path.cwd(), ""), (Path.home(), "~/")):
-            if self.folder.is_relative_to(start):
-                return f"{sign}{self.folder.relative_to(start).as_posix()}"
-        return str(self.folder)
-
-    @property
-    def leaves_out(self) -> tuple[str, ...]:
-        """What is not written into it: nothing, "workflows", or "prompts" and "workflows".
-
-        Raises:
-            LogError: The folder is not that of a log any more.
-        """
-        return tuple(sorted(self._leaving.words))
 
     # Append
 
@@ -503,15 +465,6 @@ class Log(Store, Marking, Care):
 
     # Behind the scenes
 
-    @property
-    def _reader(self) -> Reader:
-        with self._lock:
-            if self._opened_reader is None:
-                from comfynb.log.reader import Reader  # noqa: PLC0415 - DuckDB takes 0.1 s
-
-                self._opened_reader = Reader(self.folder)
-            return self._opened_reader
-
     def _no_picture(self, sha256: str) -> LogError:
         return LogError(
             f"the log at {self.folder} has no picture {sha256!r}: its file was deleted or never "
@@ -533,55 +486,6 @@ class Log(Store, Marking, Care):
 
     def _has_pictures(self, keyframe: Keyframe) -> bool:
         return bool(keyframe.outputs) and all(map(self._blobs.has, keyframe.outputs))
-
-    def _append(self, row: records.Row, *, what: str, sync: bool = True) -> None:
-        line = records.line(row)
-        if len(line) > LARGEST_ROW:
-            raise LogWriteError(
-                f"{what} takes {len(line)} bytes as a row; at most {LARGEST_ROW} can be read "
-                "again. Make it in several runs",
-                folder=str(self.folder),
-            )
-        self._write(lambda: self._segment.append(line, sync=sync), what=what)
-        self._upkeep.appended()
-
-    def _check_writable(self) -> None:
-        if self._closed:
-            raise ClosedError(f"the log at {self.folder} was closed: open it again to append")
-        if self.read_only:
-            raise LogWriteError(
-                f"the log at {self.folder} was opened with read_only=True: open it without to "
-                "append",
-                folder=str(self.folder),
-            )
-        self._leaving.check()
-
-    def _begin(self, what: str) -> frozenset[str]:
-        """Make the folder, and return what is left out: that stands in it."""
-        self._write(lambda: None, what=what)
-        words = self._leaving.words
-        self._leaving.check()
-        return words
-
-    def _write(self, write: Callable[[], None], *, what: str) -> None:
-        self._check_writable()
-        try:
-            try:
-                self._create()
-                write()
-            except FileNotFoundError:  # the folder was removed since: begin a new one
-                self._created = False
-                self._create()
-                write()
-        except OSError as exc:
-            raise files.write_error(exc, self.folder, what) from exc
-
-    def _create(self) -> None:
-        with self._lock:
-            if not self._created:
-                files.create(self.folder, self._leaving.words)
-                self._created = True
-                self._upkeep.opened()
 
 
 def check_images(keyframe: Keyframe, images: Sequence[bytes]) -> None:
