@@ -67,7 +67,9 @@ class Board:
         self._marking = asyncio.Lock()  # two clicks count in their order
         self._sharing: Sharing | None = None
         if isinstance(store, Log):
-            self._sharing = Sharing(store, self._states, runs=lambda: self.runs, lay_out=lay_out)
+            self._sharing = Sharing(
+                store, self._states, runs=lambda: self.runs, lay_out=lay_out, title=title
+            )
         self._start = start
         self._following: set[asyncio.Task[None]] = set()
         self._open: set[Run] = set()  # those whose last word has not been copied yet
@@ -153,8 +155,9 @@ class Board:
             LogError: The log cannot be read, or has no such run.
         """
 
-        def lay_out() -> Sequence[CellState]:
-            return cls.of_log(log, run).state.cells
+        def lay_out() -> tuple[str, Sequence[CellState]]:
+            board = cls.of_log(log, run)
+            return board.title, board.state.cells
 
         record = run_record(log, run)
         keys = {cell.key for cell in record.cells}

@@ -28,8 +28,8 @@ from comfynb.states import CellState, States
 
 logger = logging.getLogger(__name__)
 
-LayOut = Callable[[], Sequence[CellState]]
-"""Reads a log, in a worker, and returns how the cells stand in it."""
+LayOut = Callable[[], tuple[str, Sequence[CellState]]]
+"""Reads a log, in a worker; returns the title of what it lays out, and how the cells stand."""
 
 
 class Sharing:
@@ -40,6 +40,7 @@ class Sharing:
         states: Of the board.
         runs: Returns those that feed it.
         lay_out: For a board without a server: how it stands in the log now.
+        title: Of the board.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class Sharing:
         *,
         runs: Callable[[], Sequence[Run]],
         lay_out: LayOut | None = None,
+        title: str = "",
     ) -> None:
-        self._log, self._states, self._runs, self._lay_out = log, states, runs, lay_out
+        self._log, self._states, self._runs = log, states, runs
+        self._lay_out, self._title = lay_out, title
         self._lookers = 0
         self._following: asyncio.Task[None] | None = None
 
@@ -80,8 +83,7 @@ class Sharing:
                 await _told(self._take(await heard.get()))
 
     async def _catch_up(self) -> None:
-        if self._lay_out is not None:
-            await self._lay_out_anew(self._lay_out)
+        if self._lay_out is not None and await self._lay_out_anew(self._lay_out):
             return
         keys = {state.cell.key for state in self._states.snapshot().cells}
         found = await loop.in_worker(self._log.current, "key", keys)
@@ -89,28 +91,33 @@ class Sharing:
         self._mark(found)
 
     async def _take(self, news: News) -> None:
-        if self._lay_out is not None and self._changes_the_board(news):
-            await self._lay_out_anew(self._lay_out)
+        if (
+            self._lay_out is not None
+            and self._may_change_the_board(news)
+            and await self._lay_out_anew(self._lay_out)
+        ):
             return
         self._meet(news.keyframes)
         about = {mark.keyframe for mark in news.marks} & set(self._shown())
         if about:
             self._mark(await loop.in_worker(self._log.current, "id", about))
 
-    def _changes_the_board(self, news: News) -> bool:
+    def _may_change_the_board(self, news: News) -> bool:
         scenes = {state.cell.scene.id for state in self._states.snapshot().cells}
         return any(mark.field == "deleted" for mark in news.marks) or any(
             cell.scene in scenes for run in news.runs for cell in run.cells
         )
 
-    async def _lay_out_anew(self, lay_out: LayOut) -> None:
-        now = await loop.in_worker(lay_out)
+    async def _lay_out_anew(self, lay_out: LayOut) -> bool:
+        """Take over how the log stands; return whether it is still about this board."""
+        title, now = await loop.in_worker(lay_out)
         shown = self._states.snapshot().cells
-        if [state.cell.scene.id for state in now] != [state.cell.scene.id for state in shown]:
-            return  # the log's latest run is about something else by now
+        if title != self._title or _scenes(now) != _scenes(shown):
+            return False  # its latest run is about something else by now
         for before, state in zip(shown, now, strict=True):
             if _what(state) != _what(before):
                 self._states.adopt(state)
+        return True
 
     # -- pictures
 
@@ -159,6 +166,10 @@ async def _told(work: Awaitable[None]) -> None:
 def _worth(keyframe: Keyframe) -> tuple[bool, datetime]:
     """Return what tells which of two keyframes is shown: a picture first, then the later one."""
     return keyframe.status in MADE, keyframe.created_at
+
+
+def _scenes(states: Iterable[CellState]) -> list[str]:
+    return [state.cell.scene.id for state in states]
 
 
 def _what(state: CellState) -> object:

@@ -153,6 +153,22 @@ async def test_a_board_of_the_latest_run_goes_along_with_later_ones(studio, othe
     drawn.close()
 
 
+async def test_a_board_of_a_log_stays_with_its_storyboard(studio, other):
+    foxes = studio.board({"title": "Foxes", "scenes": scenes(2)})
+    await until(lambda: foxes.state.made == 2)
+    async with looked_at(comfynb.Board.of_log(other)) as board:
+        before = [keyframe(board, index).id for index in range(2)]
+        others = [{**scene, "seed": 9} for scene in scenes(2)]  # with the same ids
+        owls = studio.board({"title": "Owls", "scenes": others})
+        await until(lambda: owls.state.made == 2)
+        other.rate(keyframe(board), 1)  # by then it has heard of the others, too
+        await until(lambda: keyframe(board).rating == 1)
+        assert [keyframe(board, index).id for index in range(2)] == before
+        assert [state.cell.seed for state in board.state.cells] == [1000, 1001]
+        owls.close()
+    foxes.close()
+
+
 async def test_a_board_with_a_server_keeps_to_its_own_cells(studio, other):
     mine = studio.board(scenes(1))
     await until(lambda: mine.state.made == 1)
