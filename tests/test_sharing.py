@@ -14,13 +14,19 @@ from support import scenes, until
 
 import comfynb
 from comfynb.errors import MarkError
-from comfynb.log import Log
+from comfynb.log import Log, watch
 
 
 @pytest.fixture
 def studio(engine, flow, tmp_path):
     with comfynb.connect(engine.url, workflow=flow, log=tmp_path / "log") as studio:
         yield studio
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    """Look at logs more often than once a second."""
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.05)
 
 
 @pytest.fixture
