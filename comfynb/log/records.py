@@ -11,7 +11,7 @@ import json
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -123,11 +123,11 @@ def keyframe_row(keyframe: Keyframe, *, session: str) -> Row:
         "axes": dict(sorted(keyframe.axes.items())),
         "status": keyframe.status,
         "server_cached": keyframe.server_cached,
-        "error": None if keyframe.error is None else asdict(keyframe.error),
-        "timings": asdict(keyframe.timings),
+        "error": None if keyframe.error is None else _flat(keyframe.error),
+        "timings": _flat(keyframe.timings),
         "server": keyframe.server,
         "server_version": keyframe.server_version,
-        "outputs": [asdict(output) for output in keyframe.outputs],
+        "outputs": [_flat(output) for output in keyframe.outputs],
         "warnings": list(keyframe.warnings),
         "unknown_words": list(keyframe.unknown_words),
         "measures": dict(keyframe.measures),
@@ -144,7 +144,7 @@ def run_row(run: RunRecord, *, session: str) -> Row:
         "server": run.server,
         "storyboard": json_text(run.storyboard),
         "sweep": json_text(run.axes),
-        "cells": json_text([_cell_dict(cell) for cell in run.cells]),
+        "cells": json_text([_flat(cell) for cell in run.cells]),
         "workflow": json_text(run.workflow),
         "checkpoint": run.checkpoint,
         "versions": json_text(run.versions),
@@ -272,12 +272,6 @@ def json_text(value: Any) -> str:
     return text
 
 
-def _dumps(value: Any) -> str:
-    return json.dumps(
-        value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_unwrap
-    )
-
-
 def _unwrap(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
@@ -286,6 +280,12 @@ def _unwrap(value: Any) -> Any:
     if hasattr(value, "item"):  # numpy's scalars
         return value.item()
     return str(value)
+
+
+# Made once: json.dumps would make one for each value.
+_dumps = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_unwrap
+).encode
 
 
 def _plain(value: Any) -> Any:
@@ -353,9 +353,9 @@ def _failure_of(error: Row) -> Failure:
     )
 
 
-def _cell_dict(cell: CellRecord) -> dict[str, Any]:
-    # Not asdict: it deep-copies, and a read-only mapping cannot be.
-    return {name: getattr(cell, name) for name in CellRecord.__slots__}
+def _flat(value: CellRecord | Failure | Output | Timings) -> dict[str, Any]:
+    # Not asdict: it copies deeply, which takes time, and a read-only mapping cannot be copied so.
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def _cell_of(data: Mapping[str, Any]) -> CellRecord:
