@@ -84,8 +84,8 @@ class Follower:
         """Pass over what looks whole and cannot be read; the reader names it in a warning."""
         from comfynb.log import views  # noqa: PLC0415 - DuckDB takes 0.1 s
 
-        new = (path for path in listing.sealed if path not in self._sealed)
-        unsound = {path for path in new if not views.is_sound(Listing(sealed=(path,)))}
+        new = tuple(path for path in listing.sealed if path not in self._sealed)
+        unsound = set(views.unsound(Listing(sealed=new)))
         self._sealed |= unsound
         return bool(unsound)
 

@@ -170,7 +170,7 @@ def check(query: str, connection: DuckDBPyConnection) -> None:
         raise QueryError(f"log.sql() was given {what}. {ALLOWED}")
 
 
-def is_sound(listing: Listing) -> bool:
+def _is_sound(listing: Listing) -> bool:
     """Whether every value of the rows of a listing can be read; takes as long as to read all."""
     try:
         with connect(listing) as connection:
@@ -183,10 +183,10 @@ def is_sound(listing: Listing) -> bool:
 def unsound(listing: Listing) -> Iterator[Path]:
     """Give the files of a listing that cannot be read to their end, or are gone."""
     for path in listing.sealed:
-        if not is_sound(Listing(sealed=(path,))):
+        if not _is_sound(Listing(sealed=(path,))):
             yield path
     for path in listing.active:
-        if not is_sound(Listing(active=(path,))):
+        if not _is_sound(Listing(active=(path,))):
             yield path
 
 
