@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 class Log(Marking, Care, Store):
     """A folder that keeps every keyframe and its pictures.
 
-    It is made at the first append; one that does not exist is an empty log. Every call blocks and
-    may be made from any thread.
+    It is made at the first append; one that does not exist is an empty log. Every call but
+    `follow` blocks, and may be made from any thread.
 
     Args:
         folder: Where it is, or shall be.

@@ -1,4 +1,4 @@
-"""Writers, compactors and readers on one log, killed at random."""
+"""Writers, compactors, readers and a follower on one log; the first two killed at random."""
 
 import hashlib
 import json
