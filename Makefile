@@ -31,9 +31,9 @@ format: $(VENV)/.ready-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Two files at a time; a file's tests share their server and stay together.
+# Three files at a time; a file's tests share their server and stay together.
 test: $(VENV)/.ready-test
-	$(BIN)/pytest -m "not long and not comfyui" -n 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest -m "not long and not comfyui" -n 3 --dist loadfile $(ARGS)
 	$(BIN)/pytest --nbval-lax --timeout 180 -n 2 --dist loadfile notebooks
 
 # A real ComfyUI, from PyPI, for tests only: tests/real_comfyui/README.md.

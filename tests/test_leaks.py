@@ -8,9 +8,10 @@ import threading
 import weakref
 
 import psutil
-from support import scenes, sockets_to, tasks_on_our_loop, until, wait_for
+from support import scenes, sockets_to, tasks_on_our_loop, until
 
 import comfynb
+from comfynb import loop
 
 MEGABYTE = 2**20
 
@@ -33,7 +34,7 @@ async def test_fifty_runs_leave_no_growth(engine, flow, tmp_path):
     with comfynb.connect(engine.url, workflow=flow, log=tmp_path / "log") as studio:
         for seed in range(10):  # pools and caches fill
             await studio.run(["a fox", "an owl"], seed=seed)
-        await until(lambda: not pending_thumbnails())
+        await asyncio.to_thread(thumbnails_made)
         gc.collect()
         before, memory = usage(), process.memory_info().rss
         for seed in range(100, 150):
@@ -41,17 +42,15 @@ async def test_fifty_runs_leave_no_growth(engine, flow, tmp_path):
                 "done",
                 "done",
             ]
-        await until(lambda: not pending_thumbnails())
+        await asyncio.to_thread(thumbnails_made)
         gc.collect()
         assert usage() == before
         assert process.memory_info().rss - memory < 25 * MEGABYTE
 
 
-def pending_thumbnails():
-    from comfynb import loop
-
-    pool = loop._workers.get("later")
-    return pool._work_queue.qsize() if pool else 0
+def thumbnails_made():
+    """Block until they are: one is made after the other, so what comes now comes after them."""
+    loop._pool("later", 1).submit(int).result(30)
 
 
 async def test_studios_come_and_go_without_growth(engine, flow, tmp_path):
@@ -60,10 +59,11 @@ async def test_studios_come_and_go_without_growth(engine, flow, tmp_path):
             studio.render(["a fox"], seed=seed)
 
     await asyncio.to_thread(once, 0)
+    thumbnails_made()
     before = usage()
     for seed in range(1, 11):
         await asyncio.to_thread(once, seed)
-    wait_for(lambda: not pending_thumbnails())
+    thumbnails_made()
     assert usage() == before
     assert sockets_to(engine.port) == 0
 
@@ -97,6 +97,7 @@ async def test_a_run_that_has_ended_holds_no_ring_of_references(engine, flow, tm
 
 
 async def test_forgotten_studios_are_closed(engine, flow, tmp_path):
+    await asyncio.to_thread(thumbnails_made)
     before = usage()
     for seed in range(5):
         studio = comfynb.connect(engine.url, workflow=flow, log=tmp_path / "log")

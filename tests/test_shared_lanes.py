@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import threading
 
 import pytest
@@ -70,24 +71,34 @@ class Watch(threading.Thread):
 async def test_two_runs_take_turns_and_make_a_shared_cell_once(pair, engine, board):
     before = engine.ended()
     watch = Watch(engine)
-    order = []
 
-    async def collect(studio, name):
-        async for keyframe in studio.keyframes(board(name)):
-            order.append((name, keyframe))  # noqa: PERF401 - in the order of both
-
-    await asyncio.gather(collect(pair[0], "red"), collect(pair[1], "blue"))
+    one, two = pair[0].run(board("red")), pair[1].run(board("blue"))
+    keyframes = [*await one, *await two]
     assert watch.end() == 2
-    names = [name for name, _ in order]
-    assert names.count("red") == names.count("blue") == 9
-    # Neither waits for the other: at every moment they are about equally far.
-    for n in range(1, len(names)):
-        assert abs(names[:n].count("red") - names[:n].count("blue")) <= 3
-    assert len(engine.ended() - before) == 17
-    assert [k.status for _, k in order].count("done") == 17
-    shared = [k for _, k in order if k.scene.id.endswith("shared")]
+    assert [k.status for k in keyframes].count("done") == 17
+    shared = [k for k in keyframes if k.scene.id.endswith("shared")]
     assert sorted(k.status for k in shared) == ["cached", "done"]
     assert shared[0].id == shared[1].id
+    sent = colors_sent(engine, before)
+    assert sorted(sent) == ["blue"] * 8 + ["castle"] + ["red"] * 8
+    # From when both are there until one has sent all: neither goes ahead of the other.
+    turns = [color for color in sent if color != "castle"]
+    begun = max(turns.index("red"), turns.index("blue"))
+    done = min(last(turns, "red"), last(turns, "blue"))
+    for n in range(begun, done + 1):
+        ahead = turns[begun : n + 1].count("red") - turns[begun : n + 1].count("blue")
+        assert abs(ahead) <= 2, turns
+
+
+def colors_sent(engine, before):
+    """What the prompts sent since then show, in the order in which the server took them."""
+    new = [entry["prompt"] for key, entry in engine.get("/history").items() if key not in before]
+    texts = [json.dumps(graph) for _, _, graph, *_ in sorted(new, key=lambda prompt: prompt[0])]
+    return [next(c for c in ("castle", "red", "blue") if f"a {c}" in text) for text in texts]
+
+
+def last(of, value):
+    return len(of) - 1 - of[::-1].index(value)
 
 
 async def test_cancelling_a_run_leaves_the_cell_it_shares_to_the_other(pair, board):
