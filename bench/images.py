@@ -20,11 +20,12 @@ import comfynb
 from bench.figures import Row, quantile
 from bench.raw import RawLoop
 from bench.server import graph, new_colors
-from comfynb import lanes, stores
+from comfynb import stores
 from comfynb.backends.comfyui import Address, ComfyUIBackend
 from comfynb.backends.comfyui.messages import Executed, Message
 from comfynb.keyframes import Keyframe
 from comfynb.log.records import result_id
+from comfynb.servers import lanes
 from comfynb.studio import Studio
 from comfynb.testing import FaultProxy
 from comfynb.workflows import Workflow

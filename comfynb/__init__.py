@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from comfynb.errors import ComfynbError
     from comfynb.keyframes import Failure, Keyframe, Output, Status, Timings, raise_for_failed
     from comfynb.log import Log
-    from comfynb.run import Run
+    from comfynb.runs.run import Run
     from comfynb.scenes import Scene, Storyboard
     from comfynb.studio import Studio
     from comfynb.widgets import SceneGrid

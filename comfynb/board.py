@@ -13,17 +13,18 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
-from comfynb import failures, loop
+from comfynb import loop
 from comfynb.cells import Cell
 from comfynb.errors import ClosedError, LogError, MarkError, SceneError
 from comfynb.keyframes import EMPTY, ENDED, MADE, Keyframe, Status
 from comfynb.log import Log, RunRecord, Store, SubmittedRecord
 from comfynb.log.marks import Marking, marking
 from comfynb.loop import Signal
-from comfynb.run import Run
+from comfynb.runs import failures
+from comfynb.runs.run import Run
+from comfynb.runs.states import CellState, Changes, Snapshot, States
 from comfynb.scenes import Storyboard
 from comfynb.sharing import LayOut, Sharing
-from comfynb.states import CellState, Changes, Snapshot, States
 
 
 class StartRun(Protocol):

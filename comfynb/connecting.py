@@ -12,14 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from comfynb import lanes, loop, stores
+from comfynb import loop, stores
 from comfynb.backends.base import Backend
 from comfynb.backends.embedded import CHECKPOINT, LABEL, EmbeddedBackend, identity, missing
 from comfynb.board import Board
 from comfynb.errors import BackendError, EngineMissingError, LogError
 from comfynb.keyframes import Keyframe
-from comfynb.lanes import Lane
 from comfynb.log import Log
+from comfynb.servers import lanes
+from comfynb.servers.lanes import Lane
 from comfynb.stores import DEFAULT_LOG
 from comfynb.studio import Studio
 from comfynb.workflows import WaitingWorkflow, Workflow, read_source, with_checkpoint

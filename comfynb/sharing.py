@@ -22,9 +22,9 @@ from comfynb import loop
 from comfynb.errors import LogError
 from comfynb.keyframes import ENDED, MADE, Keyframe
 from comfynb.log import Log, News
-from comfynb.results import shared
-from comfynb.run import Run
-from comfynb.states import CellState, States
+from comfynb.runs.results import shared
+from comfynb.runs.run import Run
+from comfynb.runs.states import CellState, States
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Sharing:
 
     async def _follow(self) -> None:
         heard: asyncio.Queue[News] = asyncio.Queue()
-        async with self._log.watch.joined(heard.put_nowait):
+        async with self._log.lookout.joined(heard.put_nowait):
             await _told(self._catch_up())
             while True:
                 await _told(self._take(await heard.get()))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from comfynb import lanes, loop, stores
+from comfynb import loop, stores
 from comfynb.board import Board, run_record
 from comfynb.errors import (
     CheckpointError,
@@ -24,12 +24,13 @@ from comfynb.errors import (
     WorkflowError,
 )
 from comfynb.keyframes import Keyframe
-from comfynb.lanes import Lane
 from comfynb.log import Log, Store
 from comfynb.plan import Plan
-from comfynb.run import Run
+from comfynb.runs.run import Run
 from comfynb.scenes import Storyboard
-from comfynb.server_types import FleetTypes
+from comfynb.servers import lanes
+from comfynb.servers.lanes import Lane
+from comfynb.servers.server_types import FleetTypes
 from comfynb.workflows import Report, WaitingWorkflow, Workflow
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.progress import TimeElapsedColumn as Elapsed
 
 from comfynb.keyframes import ENDED, Keyframe
-from comfynb.run import Run
-from comfynb.states import CellState
+from comfynb.runs.run import Run
+from comfynb.runs.states import CellState
 
 MARKS = {"done": "[green]✓[/]", "cached": "[cyan]≡[/]", "cancelled": "[yellow]-[/]"}
 FAILED_MARK = "[red]✗[/]"

@@ -18,8 +18,9 @@ import psutil
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as ws_connect
 
-from comfynb import lanes, loop, stores
+from comfynb import loop, stores
 from comfynb.backends.comfyui import Address, ComfyUIBackend
+from comfynb.servers import lanes
 from comfynb.studio import Studio
 from comfynb.testing import EngineProcess
 from comfynb.workflows import Workflow

@@ -13,7 +13,7 @@ from fake_servers import HTML, STATS, FakeServer, RawServer, closed_port, drippi
 from support import scenes
 
 import comfynb
-from comfynb import connecting, lanes
+from comfynb import connecting
 from comfynb.errors import (
     BackendError,
     EngineMissingError,
@@ -21,6 +21,7 @@ from comfynb.errors import (
     UnknownKnobError,
     WorkflowError,
 )
+from comfynb.servers import lanes
 
 QUICK = {"steps": 1, "width": 64, "height": 64}
 

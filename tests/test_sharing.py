@@ -202,16 +202,16 @@ async def test_a_deletion_empties_the_tile_of_an_opened_log(studio, other):
 async def test_nobody_looks_nothing_is_read_and_who_looks_again_is_up_to_date(studio, other):
     board = studio.board(scenes(1))
     await until(lambda: board.state.made == 1)
-    assert studio.log.watch._looking is None
+    assert studio.log.lookout._looking is None
     looking = board.subscribe()
     await anext(looking)
-    await until(lambda: studio.log.watch._looking is not None)
+    await until(lambda: studio.log.lookout._looking is not None)
     await looking.aclose()
-    await until(lambda: studio.log.watch._looking is None)
+    await until(lambda: studio.log.lookout._looking is None)
     other.rate(keyframe(board), 4)
     async with contextlib.aclosing(board.subscribe(look=False)) as blind:
         await anext(blind)
-        assert studio.log.watch._looking is None
+        assert studio.log.lookout._looking is None
         assert keyframe(board).rating is None
     async with looked_at(board):
         await until(lambda: keyframe(board).rating == 4)
@@ -221,11 +221,11 @@ async def test_a_log_that_cannot_be_read_stops_no_board(studio, other, caplog):
     board = studio.board(scenes(1))
     await until(lambda: board.state.made == 1)
     async with looked_at(board):
-        await until(studio.log.watch._ready.is_set)
+        await until(studio.log.lookout._ready.is_set)
         segments = studio.log.folder / "seg"
         segments.rename(segments.with_name("away"))
         segments.write_text("a file where a folder was")
-        await until(lambda: "cannot follow" in caplog.text or studio.log.watch._looking.done())
+        await until(lambda: "cannot follow" in caplog.text or studio.log.lookout._looking.done())
         segments.unlink()
         segments.with_name("away").rename(segments)
         other.rate(keyframe(board), 2)

@@ -32,11 +32,11 @@ from comfynb.log.base import Store
 from comfynb.log.blobs import is_sha256
 from comfynb.log.care import Care
 from comfynb.log.following import Follower
+from comfynb.log.lookout import LOOK_SECONDS, Lookout
 from comfynb.log.marks import Mark, Marking, id_of, mark_of
 from comfynb.log.news import Cursor, News
 from comfynb.log.peek import may_have
 from comfynb.log.records import RunRecord, SubmittedRecord
-from comfynb.log.watch import LOOK_SECONDS, Watch
 from comfynb.scenes import LEFT_OUT, Storyboard
 
 if TYPE_CHECKING:
@@ -383,9 +383,9 @@ class Log(Marking, Care, Store):
                 await loop.pause(LOOK_SECONDS)
 
     @functools.cached_property
-    def watch(self) -> Watch:
+    def lookout(self) -> Lookout:
         """Tells the boards of this process what others append, and what anybody says."""
-        return Watch(lambda: Follower(self.folder, self, ours=self._segment.session))
+        return Lookout(lambda: Follower(self.folder, self, ours=self._segment.session))
 
     # Frames
 

@@ -29,7 +29,7 @@ from comfynb import loop
 from comfynb.board import Board
 from comfynb.errors import ComfynbError, MarkError
 from comfynb.keyframes import ENDED, MADE, Keyframe, Output
-from comfynb.states import CellState
+from comfynb.runs.states import CellState
 from comfynb.widgets import telling
 from comfynb.widgets.client import SILENCE_SECONDS, Client
 from comfynb.widgets.wire import (

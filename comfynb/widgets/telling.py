@@ -12,8 +12,8 @@ from typing import Any
 from comfynb.backends.base import Line
 from comfynb.board import Board
 from comfynb.keyframes import ENDED, MADE
-from comfynb.run import Run
-from comfynb.states import CellState, Snapshot
+from comfynb.runs.run import Run
+from comfynb.runs.states import CellState, Snapshot
 from comfynb.widgets.wire import Can, CellAbout, CellNews, Head
 
 RECENT = 20

@@ -20,7 +20,7 @@ from typing import Any
 
 from comfynb import loop
 from comfynb.board import Board
-from comfynb.states import Snapshot
+from comfynb.runs.states import Snapshot
 from comfynb.widgets import notebook
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ A problem is an *error* only where the server is certain to refuse the graph. It
 - where a fraction stands in the place of a whole number: the server cuts it.
 
 Node types may be older than what the server has by now: who refuses because of an error asks the
-server anew first (`comfynb.server_types`).
+server anew first (`comfynb.servers.server_types`).
 """
 
 from __future__ import annotations

@@ -13,10 +13,11 @@ import pytest
 from support import scenes, script, until, wait_for
 
 import comfynb
-from comfynb import lanes, loop
+from comfynb import loop
 from comfynb.backends import embedded
 from comfynb.backends.embedded import EmbeddedBackend
 from comfynb.errors import EngineError, EngineMissingError
+from comfynb.servers import lanes
 from comfynb.workflows import Workflow
 
 QUICK = {"steps": 1, "width": 64, "height": 64}

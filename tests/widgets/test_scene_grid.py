@@ -14,8 +14,8 @@ from loopback import Page
 from support import scenes, until, wait_for
 
 import comfynb
-from comfynb import lanes
 from comfynb.errors import ClosedError, ComfynbError, LogError, ServerUnreachableError
+from comfynb.servers import lanes
 from comfynb.widgets import scene_grid
 
 SLOW = {"Guard.seconds": 0.4}

@@ -25,8 +25,8 @@ from comfynb import loop
 from comfynb.cells import Cell
 from comfynb.errors import ClosedError, ComfynbError, ServerError
 from comfynb.keyframes import Failure
-from comfynb.lanes import Lane, hold_all
 from comfynb.log import Store
+from comfynb.servers.lanes import Lane, hold_all
 from comfynb.workflows import NodeTypes, Problem, Report, check_graphs, joined, together
 
 logger = logging.getLogger(__name__)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from comfynb.cells import Cell
 from comfynb.errors import WorkflowCheckError
-from comfynb.fleet import Fleet
-from comfynb.lanes import Lane
 from comfynb.log import Store
-from comfynb.server_types import ServerTypes
+from comfynb.servers.fleet import Fleet
+from comfynb.servers.lanes import Lane
+from comfynb.servers.server_types import ServerTypes
 from comfynb.workflows import Report, together
 
 

@@ -6,12 +6,12 @@ from typing import get_args
 
 import pytest
 
-from comfynb import lifecycle
 from comfynb.cells import make_cells
 from comfynb.keyframes import ENDED, Keyframe, Status
-from comfynb.lifecycle import STEPS
+from comfynb.runs import lifecycle
+from comfynb.runs.lifecycle import STEPS
+from comfynb.runs.states import States
 from comfynb.scenes import Storyboard
-from comfynb.states import States
 from comfynb.workflows import Workflow
 
 STATUSES: tuple[Status, ...] = get_args(Status)

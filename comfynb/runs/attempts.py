@@ -19,18 +19,19 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from comfynb import failures, loop, stores
+from comfynb import loop, stores
 from comfynb.backends.base import Event, Preview, Progress, Released, Started, Warned
 from comfynb.cells import Cell
 from comfynb.errors import BackendError, ClosedError, ComfynbError, ServerGoneError, WorkerDeadError
 from comfynb.keyframes import Keyframe
-from comfynb.lanes import Lane, Slot, Work
 from comfynb.log import Store, SubmittedRecord
-from comfynb.making import making
-from comfynb.racing import Attempt, Race
-from comfynb.results import Results
-from comfynb.states import States
-from comfynb.uploading import uploaded
+from comfynb.runs import failures
+from comfynb.runs.making import making
+from comfynb.runs.racing import Attempt, Race
+from comfynb.runs.results import Results
+from comfynb.runs.states import States
+from comfynb.runs.uploading import uploaded
+from comfynb.servers.lanes import Lane, Slot, Work
 
 logger = logging.getLogger(__name__)
 

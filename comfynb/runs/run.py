@@ -20,22 +20,24 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import replace
 from functools import partial
 
-from comfynb import failures, lanes, loop, stores
-from comfynb.attempts import Attempts
+from comfynb import loop, stores
 from comfynb.backends.base import Line
 from comfynb.cells import Cell
 from comfynb.errors import ComfynbError, LogWriteError, ServerGoneError
-from comfynb.fleet import Fleet
 from comfynb.keyframes import ENDED, Failure, Keyframe, Status
-from comfynb.lanes import Lane, Work
 from comfynb.log import RunRecord, Store, SubmittedRecord
-from comfynb.making import making
 from comfynb.plan import Plan
-from comfynb.results import Results, shared
-from comfynb.server_types import invalid, place
-from comfynb.states import States
-from comfynb.vetting import Vetting
-from comfynb.watching import Watched
+from comfynb.runs import failures
+from comfynb.runs.attempts import Attempts
+from comfynb.runs.making import making
+from comfynb.runs.results import Results, shared
+from comfynb.runs.states import States
+from comfynb.runs.watching import Watched
+from comfynb.servers import lanes
+from comfynb.servers.fleet import Fleet
+from comfynb.servers.lanes import Lane, Work
+from comfynb.servers.server_types import invalid, place
+from comfynb.servers.vetting import Vetting
 from comfynb.workflows import Report
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from support import until
 from comfynb import loop
 from comfynb.cells import make_cells
 from comfynb.keyframes import Keyframe
+from comfynb.runs.states import States
 from comfynb.scenes import Storyboard
-from comfynb.states import States
 from comfynb.workflows import Workflow
 
 CELLS = make_cells(

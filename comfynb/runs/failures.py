@@ -14,7 +14,7 @@ from comfynb.errors import (
     WorkflowCheckError,
 )
 from comfynb.keyframes import Failure
-from comfynb.server_types import invalid
+from comfynb.servers.server_types import invalid
 
 CANCELLED = Failure("cancelled", "cancelled before it was made")
 NOT_BEGUN = Failure("cancelled", "cancelled before it was begun")

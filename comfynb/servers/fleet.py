@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from comfynb.backends.base import Line, ServerInfo
 from comfynb.errors import ComfynbError
-from comfynb.lanes import Feed, Lane
+from comfynb.servers.lanes import Feed, Lane
 
 logger = logging.getLogger(__name__)
 

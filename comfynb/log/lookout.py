@@ -27,7 +27,7 @@ LOOK_SECONDS = 1.0
 Tell = Callable[[News], object]
 
 
-class Watch:
+class Lookout:
     """Looks at a log while somebody wants to know. Used on our loop only.
 
     Args:

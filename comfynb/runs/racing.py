@@ -19,7 +19,7 @@ from typing import Any
 
 from comfynb.errors import ComfynbError
 from comfynb.keyframes import Keyframe
-from comfynb.lanes import Lane, Slot
+from comfynb.servers.lanes import Lane, Slot
 
 logger = logging.getLogger(__name__)
 

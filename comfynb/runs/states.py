@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from comfynb import lifecycle
 from comfynb.cells import Cell
 from comfynb.keyframes import ENDED, MADE, Keyframe, Status
 from comfynb.loop import Signal
+from comfynb.runs import lifecycle
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from comfynb.errors import ComfynbError
 from comfynb.keyframes import Keyframe
-from comfynb.states import Changes, Snapshot, States
+from comfynb.runs.states import Changes, Snapshot, States
 
 
 class Watched(ABC):

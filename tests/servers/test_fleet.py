@@ -15,9 +15,9 @@ from fake_servers import closed_port
 from support import Engine, guarded_graph, scenes, until
 
 import comfynb
-from comfynb import lanes
 from comfynb.cli import main
 from comfynb.errors import BackendError, ServerUnreachableError, WorkflowCheckError
+from comfynb.servers import lanes
 from comfynb.testing import FaultProxy, LateAnswer
 from comfynb.workflows import Workflow
 
@@ -95,7 +95,7 @@ _fresh = itertools.count(10_000, 100)
 @pytest.fixture
 def soon(monkeypatch):
     """Take over at once what a server has whose line is down."""
-    monkeypatch.setattr("comfynb.racing.MOVE_SECONDS", 0.1)
+    monkeypatch.setattr("comfynb.runs.racing.MOVE_SECONDS", 0.1)
 
 
 async def test_what_a_server_has_whose_line_is_down_is_made_by_another(
@@ -114,7 +114,7 @@ async def test_what_a_server_has_whose_line_is_down_is_made_by_another(
 
 
 async def test_what_was_not_sent_moves_at_once(own_engine, engine, connect, monkeypatch, tmp_path):
-    monkeypatch.setattr("comfynb.racing.MOVE_SECONDS", math.inf)
+    monkeypatch.setattr("comfynb.runs.racing.MOVE_SECONDS", math.inf)
     graph = guarded_graph()
     graph["load"] = {"class_type": "LoadImage", "inputs": {"image": "none.png"}}
     graph["also"] = {"class_type": "SaveImage", "inputs": {"images": ["load", 0]}}
@@ -135,8 +135,8 @@ async def test_what_was_not_sent_moves_at_once(own_engine, engine, connect, monk
 @pytest.fixture
 def begin(connect, soon, monkeypatch):
     """Begin a run on one server, then have another that is free, and lose the line to the first."""
-    monkeypatch.setattr("comfynb.fleet.LATE_SECONDS", 0)
-    monkeypatch.setattr("comfynb.fleet.AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr("comfynb.servers.fleet.LATE_SECONDS", 0)
+    monkeypatch.setattr("comfynb.servers.fleet.AGAIN_SECONDS", 0.1)
 
     @asynccontextmanager
     async def begin(first, second, count=1, *, seconds=0.3):
@@ -219,7 +219,7 @@ async def test_when_all_servers_die_the_rest_fails(own_engine, connect):
 async def test_a_server_that_is_away_at_first_joins_when_it_is_there(
     engine, other_engine, connect, monkeypatch, caplog
 ):
-    monkeypatch.setattr("comfynb.fleet.AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr("comfynb.servers.fleet.AGAIN_SECONDS", 0.1)
     with FaultProxy(other_engine.url) as proxy:
         proxy.down()
         with connect(engine.url, proxy.url) as studio:
