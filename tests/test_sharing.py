@@ -14,7 +14,7 @@ from support import scenes, until
 
 import comfynb
 from comfynb.errors import MarkError
-from comfynb.log import Log, watch
+from comfynb.log import Log, lookout
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def studio(engine, flow, tmp_path):
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
     """Look at logs more often than once a second."""
-    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(lookout, "LOOK_SECONDS", 0.05)
 
 
 @pytest.fixture
