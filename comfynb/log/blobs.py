@@ -5,29 +5,22 @@ a row that names a picture, written after it, never points at half of one; what 
 behind is at most a picture that no row names.
 
 Where the system can, the bytes are written to a file without a name, and linked: nothing is left of
-it if the process dies. The file and the name of it are then made durable at the same time, from two
-threads, for which a file system with a journal needs one commit, not two: on a busy disk that is
-half of the time. Elsewhere: a temporary name, sync, rename, sync.
+it if the process dies. The file, its name and the name of its folder, if that is new, are then made
+durable at the same time, from two threads, for which a file system with a journal needs one commit:
+on a busy disk that is half of the time or less. Elsewhere: a temporary name, sync, rename, sync.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from comfynb.keyframes import Output
-from comfynb.log.folder import (
-    FULL,
-    make_inner,
-    regular_file,
-    sync_folder,
-    sync_open_folder,
-    write_all,
-    write_file,
-)
+from comfynb.log.folder import FULL, make_inner, regular_file, sync_folder, write_all, write_file
 
 EXTENSIONS = {
     "image/png": "png",
@@ -69,30 +62,37 @@ class Blobs:
         self.root = root
         self._made: set[str] = set()
 
-    def put(self, data: bytes, output: Output) -> None:
+    def put(
+        self, data: bytes, output: Output, *, meanwhile: Callable[[], object] | None = None
+    ) -> None:
         """Make bytes durable under their sha256; quick where they are already.
 
         Args:
             data: The picture.
             output: Describes it; its sha256 was found to be that of `data`.
+            meanwhile: May be called by another thread while the disk is at work; must not raise.
 
         Raises:
             OSError: They could not be made durable.
         """
         sha256 = output.sha256
         name = _name(sha256, output.mime)
-        folder = self.root / "blobs" / sha256[:2]
-        if sha256[:2] not in self._made:
-            make_inner(self.root / "blobs", sha256[:2])
-            self._made.add(sha256[:2])
+        above, prefix = self.root / "blobs", sha256[:2]
+        folder = above / prefix
+        new_names = [folder]
+        if prefix not in self._made:
+            make_inner(above, prefix, sync=False)
+            new_names.append(above)
         try:
-            if regular_file(folder, name) is None and _add(folder, name, data):
-                return
-            if not _sync_same(folder, name, data):
-                write_file(folder / name, data, sync=True)
+            there = regular_file(folder, name) is not None
+            if there or not _add(folder, name, data, new_names, meanwhile):
+                if not _sync_same(folder, name, data):
+                    write_file(folder / name, data, sync=True)
+                _sync_folders(new_names[1:])
         except FileNotFoundError:  # somebody removed the folder
             self._made.clear()
             raise
+        self._made.add(prefix)
 
     def find(self, sha256: str, mime: str | None = None) -> Path | None:
         """Return the file of a picture, or None where it is not there.
@@ -119,8 +119,21 @@ class Blobs:
         return status is not None and status.st_size == output.bytes
 
 
-def _add(folder: Path, name: str, data: bytes) -> bool:
+def _add(
+    folder: Path,
+    name: str,
+    data: bytes,
+    new_names: Sequence[Path],
+    meanwhile: Callable[[], object] | None,
+) -> bool:
     """Make a file that appears whole, and is durable on return.
+
+    Args:
+        folder: Where.
+        name: Of the file.
+        data: Its bytes.
+        new_names: Folders with names to be made durable, that of the file among them.
+        meanwhile: See `Blobs.put`.
 
     Returns:
         False where the name is taken, or the file system cannot do it so.
@@ -148,7 +161,9 @@ def _add(folder: Path, name: str, data: bytes) -> bool:
                     raise
                 return False
             try:
-                syncing = _in_another_thread(sync_open_folder, directory)
+                syncing = _in_another_thread(partial(_sync_folders, new_names))
+                if meanwhile is not None:
+                    _in_another_thread(meanwhile)
                 try:
                     os.fsync(descriptor)
                 finally:
@@ -162,6 +177,11 @@ def _add(folder: Path, name: str, data: bytes) -> bool:
     finally:
         os.close(directory)
     return True
+
+
+def _sync_folders(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        sync_folder(folder)
 
 
 def _sync_same(folder: Path, name: str, data: bytes) -> bool:
@@ -184,16 +204,15 @@ def _sync_same(folder: Path, name: str, data: bytes) -> bool:
     return there is not None and (there.st_ino, there.st_dev) == (ours.st_ino, ours.st_dev)
 
 
-def _in_another_thread(work: Callable[[int], None], descriptor: int) -> Future[None]:
+def _in_another_thread(work: Callable[[], object]) -> Future[object]:
     global _threads  # noqa: PLW0603 - one for the process, made when it is first needed
     if _threads is None:
         _threads = ThreadPoolExecutor(4, thread_name_prefix="comfynb-work-sync")
     try:
-        return _threads.submit(work, descriptor)
+        return _threads.submit(work)
     except RuntimeError:  # Python is ending and starts no threads any more
-        work(descriptor)
-        done: Future[None] = Future()
-        done.set_result(None)
+        done: Future[object] = Future()
+        done.set_result(work())
         return done
 
 

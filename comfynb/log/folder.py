@@ -278,18 +278,12 @@ def sync_folder(path: Path) -> None:
         return  # a folder cannot be opened there; NTFS journals names
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        sync_open_folder(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_open_folder(descriptor: int) -> None:
-    """Make the names in an open folder durable, where the file system can."""
-    try:
         os.fsync(descriptor)
     except OSError as exc:
         if exc.errno not in _NO_FOLDER_SYNC:
             raise
+    finally:
+        os.close(descriptor)
 
 
 def write_error(exc: OSError, folder: Path, what: str) -> LogWriteError:

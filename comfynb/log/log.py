@@ -28,6 +28,7 @@ from comfynb.errors import LogError, SceneError
 from comfynb.inputs import InputFile
 from comfynb.keyframes import EMPTY, Keyframe, Output, Status
 from comfynb.log import leaving, records, servers
+from comfynb.log.ahead import Ahead
 from comfynb.log.base import Store
 from comfynb.log.blobs import is_sha256
 from comfynb.log.care import Care
@@ -144,11 +145,13 @@ class Log(Marking, Care, Store):
         name = f"the picture of {keyframe.scene.id}"
         left_out = self._begin(f"the row of {keyframe.scene.id}")
         keyframe, images = leaving.outputs_without(keyframe, images, left_out)
-        for output, data in zip(keyframe.outputs, images, strict=True):
-            self._write(functools.partial(self._blobs.put, data, output), what=name)
         kept = leaving.keyframe_without(keyframe, left_out)
-        row = records.keyframe_row(kept, session=self._segment.session)
-        self._append(row, what=f"the row of {keyframe.scene.id}")
+        session = self._segment.session
+        line = Ahead(lambda: records.line(records.keyframe_row(kept, session=session)))
+        put = functools.partial(self._blobs.put, meanwhile=line.prepare)
+        for output, data in zip(keyframe.outputs, images, strict=True):
+            self._write(functools.partial(put, data, output), what=name)
+        self._append_line(line.get(), what=f"the row of {keyframe.scene.id}")
         return dataclasses.replace(keyframe, pictures=self)
 
     def _keep(self, mark: Mark) -> None:

@@ -72,7 +72,9 @@ class Opened:
             return self._opened_reader
 
     def _append(self, row: records.Row, *, what: str, sync: bool = True) -> None:
-        line = records.line(row)
+        self._append_line(records.line(row), what=what, sync=sync)
+
+    def _append_line(self, line: bytes, *, what: str, sync: bool = True) -> None:
         if len(line) > LARGEST_ROW:
             raise LogWriteError(
                 f"{what} takes {len(line)} bytes as a row; at most {LARGEST_ROW} can be read "

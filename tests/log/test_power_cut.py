@@ -78,7 +78,7 @@ class Disk:
 
     def __init__(self, monkeypatch):
         self.dirty = set()
-        write, fsync, link, rename = os.write, os.fsync, os.link, Path.rename
+        write, fsync, link, rename, mkdir = os.write, os.fsync, os.link, Path.rename, os.mkdir
 
         def watched_write(descriptor, data):
             self.dirty.add(os.fstat(descriptor).st_ino)
@@ -93,6 +93,10 @@ class Disk:
             folder = Path(name).parent.stat() if dst_dir_fd is None else os.fstat(dst_dir_fd)
             self.dirty.add(folder.st_ino)
 
+        def watched_mkdir(path, *args):
+            mkdir(path, *args)
+            self.dirty.add(Path(path).parent.stat().st_ino)
+
         def watched_rename(source, target):
             assert source.stat().st_ino not in self.dirty, "renamed before it was durable"
             rename(source, target)
@@ -102,6 +106,7 @@ class Disk:
         monkeypatch.setattr(os, "fsync", watched_sync)
         monkeypatch.setattr(os, "fdatasync", watched_sync)
         monkeypatch.setattr(os, "link", watched_link)
+        monkeypatch.setattr(os, "mkdir", watched_mkdir)
         monkeypatch.setattr(Path, "rename", watched_rename)
         monkeypatch.setattr(Path, "replace", watched_rename)
 

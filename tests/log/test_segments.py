@@ -154,14 +154,15 @@ def test_without_hard_links_pictures_are_kept_all_the_same(
     assert [p.name for p in (log.folder / "blobs").rglob("*") if p.is_file()] == [kept.path.name]
 
 
+@pytest.mark.parametrize("is_it", [stat.S_ISREG, stat.S_ISDIR], ids=["file", "name"])
 def test_a_picture_that_cannot_be_made_durable_is_an_error_and_is_not_found(
-    log, make_keyframe, png, monkeypatch
+    log, make_keyframe, png, monkeypatch, is_it
 ):
     fill(log, make_keyframe, "fox")
     data, sync = png(), os.fsync
 
     def fail(descriptor):
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        if is_it(os.fstat(descriptor).st_mode):
             raise OSError(errno.EIO, "Input/output error")
         sync(descriptor)
 
