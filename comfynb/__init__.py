@@ -40,7 +40,7 @@ _HOMES = {
     "Log": "log",
     "OpenLog": "connecting",
     "Output": "keyframes",
-    "Run": "run",
+    "Run": "runs.run",
     "Scene": "scenes",
     "SceneGrid": "widgets",
     "Status": "keyframes",
