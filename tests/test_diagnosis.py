@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from html.parser import HTMLParser
@@ -163,9 +164,8 @@ async def test_each_reason_why_a_server_is_not_reached_has_its_next_step(case):
 @pytest.mark.parametrize("talk", [silent, dripping(b" ", 0.02)])
 async def test_a_server_that_hangs_takes_no_longer_than_it_may(talk):
     with RawServer(talk) as server:
-        begun = time.monotonic()
-        diagnosis = await comfynb.diagnose(server.url, timeout=0.5)
-    assert time.monotonic() - begun < 5
+        async with asyncio.timeout(20):
+            diagnosis = await comfynb.diagnose(server.url, timeout=0.5)
     assert diagnosis.exit_status == 2
     assert diagnosis["reachability"].status == "problem"
 

@@ -57,4 +57,4 @@ def test_garbage_is_looked_through_in_no_time(log, make_keyframe, png):
     (log.folder / "seg" / "1795349433039-a30489cb.jsonl").write_bytes(garbage)
     begun = time.process_time()
     assert not may_have(log.folder, ["0" * 64])
-    assert time.process_time() - begun < 2
+    assert time.process_time() - begun < 20, "quadratic it would take hours"

@@ -557,7 +557,7 @@ async def test_slow_paces_the_bytes_and_changes_none(proxy, http):
     proxy.add(Slow(bytes_per_second=len(PICTURE) / 0.3))
     before = time.monotonic()
     assert (await http.get("/view")).content == PICTURE
-    assert 0.25 <= time.monotonic() - before < 3
+    assert time.monotonic() - before >= 0.25
 
 
 async def test_truncate_cuts_in_the_middle_of_the_bytes(proxy, http):
