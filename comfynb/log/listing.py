@@ -20,6 +20,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from comfynb.errors import LogError
 from comfynb.log.folder import regular_file
 
 _SEGMENT = re.compile(r"(m?\d{13}-[0-9a-f]{8})\.(jsonl|claimed\.jsonl|parquet)")
@@ -56,6 +57,28 @@ def list_segments(root: Path) -> Listing:
             return listing
         time.sleep(0.001 * attempt)
     raise AssertionError  # the last attempt gives a listing
+
+
+def extent(root: Path) -> dict[str, int]:
+    """Return the files that count, by name, with their sizes; -1 where one has just gone.
+
+    While it stays the same, nothing was appended.
+
+    Raises:
+        LogError: The folder cannot be read.
+    """
+    try:
+        listing = list_segments(root)
+        return {path.name: _size(path) for path in (*listing.sealed, *listing.active)}
+    except OSError as exc:
+        raise LogError(f"cannot read the log at {root}: {exc}", folder=str(root)) from exc
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
 
 
 def _names(root: Path) -> frozenset[str]:

@@ -1,11 +1,13 @@
-"""Prompts that a dead session sent and nobody has finished."""
+"""Prompts that were sent and that nobody has finished: by dead sessions, and by living ones."""
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
-from comfynb.log import Log, MemoryStore, locks
+from comfynb.log import Log, MemoryStore, locks, orphans
+from comfynb.log.orphans import under_way
 from comfynb.log.records import result_id
 
 CHILD = """
@@ -102,3 +104,24 @@ def test_memory_has_no_orphans():
     store = MemoryStore()
     send(store, "p")
     assert store.orphans() == []
+
+
+def test_what_a_living_session_sent_is_under_way_until_something_comes(
+    log, make_keyframe, monkeypatch
+):
+    assert under_way(log, {"k"}) == set()
+    other = Log(log.folder)
+    send(other, "first")
+    assert under_way(log, {"k", "else"}) == {"k"}
+    assert under_way(log, {"else"}) == set()
+    log.add_result(make_keyframe(key="k", created_at=datetime.now(UTC)))
+    assert under_way(log, {"k"}) == set(), "of whichever attempt"
+    send(other, "second")
+    assert under_way(log, {"k"}) == {"k"}
+    monkeypatch.setattr(orphans, "BELIEVED_SECONDS", 0.0)
+    assert under_way(log, {"k"}) == set()
+    monkeypatch.undo()
+    other.close()
+    assert under_way(log, {"k"}) == set(), "it is an orphan now"
+    monkeypatch.setattr(locks, "fcntl", None)
+    assert under_way(log, {"k"}) == {"k"}, "nobody can be told dead"
