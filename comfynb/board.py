@@ -8,23 +8,21 @@ runs a board is a watcher like any other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from functools import partial
 from typing import Protocol
 
 from comfynb import loop
 from comfynb.cells import Cell
-from comfynb.errors import ClosedError, LogError, MarkError, SceneError
-from comfynb.keyframes import EMPTY, ENDED, MADE, Keyframe, Status
-from comfynb.log import Log, RunRecord, Store, SubmittedRecord
+from comfynb.errors import ClosedError, MarkError
+from comfynb.keyframes import ENDED, Keyframe, Status
+from comfynb.laying_out import lay_out
+from comfynb.log import Log, Store
 from comfynb.log.marks import Marking, marking
 from comfynb.loop import Signal
-from comfynb.runs import failures
 from comfynb.runs.run import Run
 from comfynb.runs.states import CellState, Changes, Snapshot, States
-from comfynb.scenes import Storyboard
-from comfynb.sharing import LayOut, Sharing
+from comfynb.sharing import Sharing
 
 
 class StartRun(Protocol):
@@ -44,33 +42,27 @@ class Board:
         cells: Iterable[Cell],
         *,
         keyframes: Mapping[int, Keyframe] | None = None,
-        stale: Collection[int] = (),
         start: StartRun | None = None,
         title: str = "",
         store: Store | None = None,
-        lay_out: LayOut | None = None,
     ) -> None:
         """Lay the cells out; nothing runs yet.
 
         Args:
             cells: In order.
             keyframes: What there is already, by index of the cell.
-            stale: Indices of those of them that are out of date.
             start: How runs are started; None: there is no server, as for an opened log.
             title: What to call it.
             store: Where its keyframes are kept; while somebody looks, what others append to a
                 log is shown, and what anybody says about them.
-            lay_out: For a board without a server; see `Sharing`.
         """
         self.title = title
         self._states = States(list(cells))
         self._marks = marking(store)
-        self._marking = asyncio.Lock()  # two clicks count in their order
+        self._one_by_one = asyncio.Lock()  # two clicks count in their order
         self._sharing: Sharing | None = None
         if isinstance(store, Log):
-            self._sharing = Sharing(
-                store, self._states, runs=lambda: self.runs, lay_out=lay_out, title=title
-            )
+            self._sharing = Sharing(store, self._states, runs=lambda: self.runs)
         self._start = start
         self._following: set[asyncio.Task[None]] = set()
         self._open: set[Run] = set()  # those whose last word has not been copied yet
@@ -81,71 +73,11 @@ class Board:
         for state in self._states.snapshot().cells:
             if keyframes and state.cell.index in keyframes:
                 keyframe = keyframes[state.cell.index]
-                is_stale = state.cell.index in stale
-                self._states.refresh(state.cell, keyframe, stale=is_stale)
-                self._given.append(keyframe)
-
-    @classmethod
-    def of_run(
-        cls,
-        record: RunRecord,
-        keyframes: Iterable[Keyframe],
-        orphans: Iterable[SubmittedRecord] = (),
-        *,
-        store: Log | None = None,
-        lay_out: LayOut | None = None,
-    ) -> Board:
-        """Lay out a run out of the log.
-
-        Args:
-            record: The run.
-            keyframes: Of its cells, and those made before at the same places. Each cell shows the
-                latest of its key; where there is none, the latest picture of its place, as stale.
-            orphans: What dead sessions sent for its cells: without a picture these are `unknown`.
-            store: The log.
-            lay_out: Reads it again.
-        """
-        storyboard = Storyboard.from_dict(record.storyboard)
-        scenes = {scene.id: scene for scene in storyboard}
-        cells = [
-            Cell(
-                index=index,
-                scene=scenes[cell.scene],
-                axes=cell.axes,
-                prompt=cell.prompt,
-                negative=cell.negative,
-                seed=cell.seed,
-                knobs=cell.knobs,
-                graph=EMPTY,
-                key=cell.key,
-            )
-            for index, cell in enumerate(c for c in record.cells if c.scene in scenes)
-        ]
-        by_key: dict[str, Keyframe] = {}
-        by_place: dict[Place, Keyframe] = {}
-        for keyframe in sorted(keyframes, key=lambda k: (k.status in MADE, k.created_at)):
-            by_key[keyframe.key] = keyframe  # a picture wins over a later failure
-            if keyframe.status in MADE:
-                by_place[_place(keyframe)] = keyframe
-        current = {cell.index: by_key[cell.key] for cell in cells if cell.key in by_key}
-        sent = {orphan.key: orphan for orphan in orphans}
-        for cell in cells:
-            if cell.key in sent and cell.key not in by_key:
-                current[cell.index] = _unknown(cell, sent[cell.key])
-        older = {cell.index: by_place.get(_place(cell)) for cell in cells}
-        stale = {i: k for i, k in older.items() if k is not None and i not in current}
-        return cls(
-            cells,
-            keyframes=stale | current,
-            stale=stale.keys(),
-            title=storyboard.title,
-            store=store,
-            lay_out=lay_out,
-        )
+                self._adopt(CellState(state.cell, keyframe.status, keyframe=keyframe))
 
     @classmethod
     def of_log(cls, log: Log, run: str | None = None) -> Board:
-        """Lay out a run that a log holds.
+        """Lay out a run that a log holds; see `laying_out`.
 
         Args:
             log: Where from.
@@ -155,21 +87,14 @@ class Board:
         Raises:
             LogError: The log cannot be read, or has no such run.
         """
-
-        def lay_out() -> tuple[str, Sequence[CellState]]:
-            board = cls.of_log(log, run)
-            return board.title, board.state.cells
-
-        record = run_record(log, run)
-        keys = {cell.key for cell in record.cells}
-        scenes = {cell.scene for cell in record.cells}
-        shown = log.keyframes(
-            # Pictures of its scenes count too: one may have been changed since and not been made.
-            where="list_contains($keys, key) or list_contains($scenes, scene)",
-            params={"keys": sorted(keys), "scenes": sorted(scenes)},
-        )
-        orphans = log.orphans(keys=keys)
-        return cls.of_run(record, shown, orphans, store=log, lay_out=lay_out)
+        layout = lay_out(log, run)
+        cells = [state.cell for state in layout.cells]
+        board = cls(cells, title=layout.storyboard.title, store=log)
+        for state in layout.cells:
+            board._adopt(state)
+        assert board._sharing is not None, "there is a log"
+        board._sharing.go_along(layout, partial(lay_out, log, run))
+        return board
 
     @property
     def state(self) -> Snapshot:
@@ -259,15 +184,18 @@ class Board:
         self._following.add(task)
         task.add_done_callback(self._following.discard)
 
+    def _adopt(self, state: CellState) -> None:
+        self._states.adopt(state)
+        if state.keyframe is not None:
+            self._given.append(state.keyframe)
+
     async def _copy(self, run: Run) -> None:
         paused = False
         try:
             async for changes in run.subscribe():
                 given = len(self._given)
                 for state in changes.cells:
-                    self._states.adopt(state)
-                    if state.keyframe is not None:
-                        self._given.append(state.keyframe)
+                    self._adopt(state)
                 if changes.paused != paused or changes.ended:
                     # At a run's end too: whoever watches is to look again.
                     paused = changes.paused and not changes.ended
@@ -337,13 +265,13 @@ class Board:
             LogWriteError: It could not be made durable.
             ClosedError: The log was closed.
         """
-        async with self._marking:
+        async with self._one_by_one:
             await loop.in_worker(self._marks_for(keyframe).rate, keyframe, rating)
             self._states.mark(keyframe.id, rating=rating)
 
     async def pick(self, keyframe: Keyframe, *, picked: bool) -> None:
         """Choose a keyframe that is shown here, or do so no longer; as `rate`."""
-        async with self._marking:
+        async with self._one_by_one:
             marks = self._marks_for(keyframe)
             await loop.in_worker(partial(marks.pick, keyframe, picked=picked))
             self._states.mark(keyframe.id, picked=picked)
@@ -369,75 +297,3 @@ class Board:
         if self._sharing is not None:
             self._sharing.close()
         self._states.end()
-
-
-Place = tuple[str, frozenset[tuple[str, str]]]
-
-
-def _place(of: Cell | Keyframe) -> Place:
-    """Return what a cell is about, whatever its prompt and graph: its scene, and its axes."""
-    return of.scene.id, frozenset(of.axes.items())
-
-
-def _unknown(cell: Cell, sent: SubmittedRecord) -> Keyframe:
-    return Keyframe(
-        id=sent.prompt_id,
-        run=sent.run,
-        key=cell.key,
-        scene=cell.scene,
-        status="unknown",
-        prompt=cell.prompt,
-        negative=cell.negative,
-        seed=cell.seed,
-        knobs=cell.knobs,
-        axes=cell.axes,
-        error=failures.unknown(sent.server),
-        server=sent.server,
-        created_at=sent.created_at,
-    )
-
-
-def run_record(log: Log, run: str | None = None) -> RunRecord:
-    """Return a run that a log holds.
-
-    Args:
-        log: Where from.
-        run: Its id; None: the latest, with all cells of its storyboard where it made only some of
-            them again.
-
-    Raises:
-        LogError: The log cannot be read, or has no such run.
-    """
-    records = sorted(
-        (record for record in log.runs() if run in (None, record.id)),
-        key=lambda record: record.created_at,
-    )
-    if not records:
-        hint = "its .runs() tells which it has" if run else "make one with comfynb.connect()"
-        lacking = f"no run {run!r}" if run else "no run yet"
-        folder = str(log.folder)
-        raise LogError(f"the log at {folder} has {lacking}; {hint}", folder=folder)
-    return records[-1] if run else _whole(records)
-
-
-def _whole(records: Sequence[RunRecord]) -> RunRecord:
-    """Return the latest run; where it was about some cells, with the others as they were before.
-
-    Args:
-        records: In the order in which they began; at least one.
-    """
-    latest = records[-1]
-    scenes, cells = _scene_ids(latest), {cell.index: cell for cell in latest.cells}
-    for record in reversed(records[:-1]):
-        if len(cells) >= len(scenes):
-            break
-        if _scene_ids(record) == scenes:
-            cells = {cell.index: cell for cell in record.cells} | cells
-    return replace(latest, cells=tuple(cells[index] for index in sorted(cells)))
-
-
-def _scene_ids(record: RunRecord) -> list[str]:
-    try:
-        return [scene.id for scene in Storyboard.from_dict(record.storyboard)]
-    except SceneError:
-        return []  # not a row of ours

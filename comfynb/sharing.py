@@ -6,30 +6,39 @@ that still waits for it here takes it instead of making it again; what is said a
 appears wherever it is shown. While nobody looks nothing is read, and who looks again is brought
 up to date first.
 
-A board of an opened log also goes along with later runs over its storyboard: it shows at any moment
-what it would show if it were laid out then. A board with a server shows what its own cells ask
-for, whatever others change.
+What is deleted elsewhere is shown no longer. Its cell says so, as one that was cancelled, and can
+be made anew: by Retry the same, by Regenerate another. When it is restored, it is shown again.
+
+A board of an opened log also goes along with later runs over its storyboard (continuity.py): it
+shows at any moment what it would show if it were laid out then, and that something was sent and is
+being made elsewhere. Who made that may die without a word. So as long as anything is being made it
+is laid out anew now and then. A board with a server shows what its own cells ask for, whatever
+others change.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from comfynb import loop
 from comfynb.errors import LogError
 from comfynb.keyframes import ENDED, MADE, Keyframe
-from comfynb.log import Log, News
-from comfynb.runs.results import shared
+from comfynb.laying_out import LayOut, Layout
+from comfynb.log import Log, News, SubmittedRecord
+from comfynb.log.listing import extent
+from comfynb.runs.making import making
+from comfynb.runs.results import deleted, shared
 from comfynb.runs.run import Run
 from comfynb.runs.states import CellState, States
 
 logger = logging.getLogger(__name__)
 
-LayOut = Callable[[], tuple[str, Sequence[CellState]]]
-"""Reads a log, in a worker; returns the title of what it lays out, and how the cells stand."""
+AGAIN_SECONDS = 30.0
+"""Between two layouts while anything is being made elsewhere."""
 
 
 class Sharing:
@@ -39,23 +48,24 @@ class Sharing:
         log: Which.
         states: Of the board.
         runs: Returns those that feed it.
-        lay_out: For a board without a server: how it stands in the log now.
-        title: Of the board.
     """
 
-    def __init__(
-        self,
-        log: Log,
-        states: States,
-        *,
-        runs: Callable[[], Sequence[Run]],
-        lay_out: LayOut | None = None,
-        title: str = "",
-    ) -> None:
+    def __init__(self, log: Log, states: States, *, runs: Callable[[], Sequence[Run]]) -> None:
         self._log, self._states, self._runs = log, states, runs
-        self._lay_out, self._title = lay_out, title
+        self._lay_out: LayOut | None = None
+        self._layout: Layout | None = None
+        self._due = 0.0  # when it is to be laid out again at the latest, where anything is sent
         self._lookers = 0
         self._following: asyncio.Task[None] | None = None
+
+    def go_along(self, layout: Layout, lay_out: LayOut) -> None:
+        """Show what the log has, from now on; for a board without a server, before any look.
+
+        Args:
+            layout: How it is shown now.
+            lay_out: Lays it out anew.
+        """
+        self._layout, self._lay_out = layout, lay_out
 
     def look(self) -> None:
         """Somebody looks."""
@@ -80,27 +90,33 @@ class Sharing:
         async with self._log.lookout.joined(heard.put_nowait):
             await _told(self._catch_up())
             while True:
-                await _told(self._take(await heard.get()))
+                try:
+                    async with asyncio.timeout_at(self._due if self._sent() else None):
+                        news = await heard.get()
+                except TimeoutError:
+                    await _told(self._catch_up())
+                else:
+                    await _told(self._take(news))
 
     async def _catch_up(self) -> None:
-        if self._lay_out is not None and await self._lay_out_anew(self._lay_out):
-            return
-        keys = {state.cell.key for state in self._states.snapshot().cells}
-        found = await loop.in_worker(self._log.current, "key", keys)
-        self._meet(found)
-        self._mark(found)
+        if self._layout is not None and not self._sent():
+            now = await loop.in_worker(extent, self._log.folder)
+            if now == self._layout.extent:
+                return  # nothing was appended since
+        if not await self._lay_out_anew():
+            await self._compare(self._states.snapshot().cells)
 
     async def _take(self, news: News) -> None:
-        if (
-            self._lay_out is not None
-            and self._may_change_the_board(news)
-            and await self._lay_out_anew(self._lay_out)
-        ):
+        if self._may_change_the_board(news) and await self._lay_out_anew():
             return
         self._meet(news.keyframes)
-        about = {mark.keyframe for mark in news.marks} & set(self._shown())
-        if about:
-            self._mark(await loop.in_worker(self._log.current, "id", about))
+        if self._lay_out is not None:
+            self._send(news.submitted)
+        about = {mark.keyframe for mark in news.marks}
+        cells = self._states.snapshot().cells
+        await self._compare([s for s in cells if s.keyframe and s.keyframe.id in about])
+
+    # -- boards of opened logs
 
     def _may_change_the_board(self, news: News) -> bool:
         scenes = {state.cell.scene.id for state in self._states.snapshot().cells}
@@ -108,18 +124,56 @@ class Sharing:
             cell.scene in scenes for run in news.runs for cell in run.cells
         )
 
-    async def _lay_out_anew(self, lay_out: LayOut) -> bool:
-        """Take over how the log stands; return whether it is still about this board."""
-        title, now = await loop.in_worker(lay_out)
-        shown = self._states.snapshot().cells
-        if title != self._title or _scenes(now) != _scenes(shown):
-            return False  # its latest run is about something else by now
-        for before, state in zip(shown, now, strict=True):
+    async def _lay_out_anew(self) -> bool:
+        """Take over how the log stands; return whether it still has what is shown."""
+        if self._lay_out is None or self._layout is None:
+            return False
+        self._due = asyncio.get_running_loop().time() + AGAIN_SECONDS
+        layout = await loop.in_worker(self._lay_out, self._layout.storyboard)
+        if not layout.goes_on_with(self._layout):
+            return False  # what was shown was deleted, run and all
+        self._layout = layout
+        for before, state in zip(self._states.snapshot().cells, layout.cells, strict=True):
             if _what(state) != _what(before):
                 self._states.adopt(state)
         return True
 
+    def _sent(self) -> bool:
+        """Whether anything is shown as being made elsewhere."""
+        cells = self._states.snapshot().cells if self._lay_out is not None else ()
+        return any(state.status == "submitted" for state in cells)
+
+    def _send(self, submitted: Iterable[SubmittedRecord]) -> None:
+        """Show what was sent, and is being made, where nothing has come of it yet."""
+        sent = {record.key: record.created_at for record in submitted}
+        for state in self._states.snapshot().cells if sent else ():
+            at, shown = sent.get(state.cell.key), state.keyframe
+            if at is None or (shown is not None and not state.stale and _settles(shown, at)):
+                continue
+            older = shown if state.stale else None
+            self._states.adopt(replace(state, status="submitted", keyframe=older))
+
     # -- pictures
+
+    async def _compare(self, cells: Collection[CellState]) -> None:
+        """Bring some cells up to date, pictures and marks."""
+        if not cells:
+            return
+        shown = [state.keyframe for state in cells if state.keyframe is not None]
+        keys = {state.cell.key for state in cells} | {keyframe.key for keyframe in shown}
+        found = await loop.in_worker(self._log.current, "key", keys)
+        missing = {keyframe.id for keyframe in shown if keyframe.ok} - {k.id for k in found}
+        if missing:
+            self._empty(await loop.in_worker(_deleted, self._log, missing))
+        self._meet(found)
+        self._mark(found)
+
+    def _empty(self, gone: Collection[str]) -> None:
+        """Show what was deleted no longer."""
+        for state in self._states.snapshot().cells:
+            if state.keyframe is not None and state.keyframe.id in gone and state.keyframe.ok:
+                making(self._log).forget(state.cell.key)
+                self._states.refresh(state.cell, deleted(state.keyframe))
 
     def _meet(self, keyframes: Iterable[Keyframe]) -> None:
         """Show what was made elsewhere, where it is better than what is shown."""
@@ -138,10 +192,6 @@ class Sharing:
                 self._states.refresh(state.cell, ours)
 
     # -- marks
-
-    def _shown(self) -> Iterable[str]:
-        cells = self._states.snapshot().cells
-        return (state.keyframe.id for state in cells if state.keyframe is not None)
 
     def _mark(self, keyframes: Iterable[Keyframe]) -> None:
         """Take over what is said about keyframes that are shown."""
@@ -168,8 +218,15 @@ def _worth(keyframe: Keyframe) -> tuple[bool, datetime]:
     return keyframe.status in MADE, keyframe.created_at
 
 
-def _scenes(states: Iterable[CellState]) -> list[str]:
-    return [state.cell.scene.id for state in states]
+def _settles(keyframe: Keyframe, sent_at: datetime) -> bool:
+    """Whether it says more of its cell than that something was sent for it."""
+    return keyframe.ok or keyframe.created_at >= sent_at
+
+
+def _deleted(log: Log, ids: Collection[str]) -> frozenset[str]:
+    """Return which of some keyframes are deleted; what is merely not found may be on its way."""
+    last = {mark.keyframe: mark.value for mark in log.marks() if mark.field == "deleted"}
+    return frozenset(keyframe for keyframe in ids if last.get(keyframe) is True)
 
 
 def _what(state: CellState) -> object:

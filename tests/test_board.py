@@ -135,7 +135,7 @@ async def test_cells_that_were_never_made_are_queued_on_a_board_of_the_log(studi
     run = studio.run(scenes(5, **{"Guard.seconds": 0.3}))
     await until(lambda: run.state.made >= 1)
     board = comfynb.open_log(studio.log.folder).board()
-    assert sorted(set(statuses(board))) == ["done", "queued"]
+    assert sorted(set(statuses(board))) == ["done", "queued", "submitted"]
     board.close()
     await run.cancel()
 
@@ -163,7 +163,8 @@ async def test_a_scene_that_was_changed_and_not_drawn_since_shows_its_old_pictur
     with comfynb.connect(engine.url, workflow=flow, log=tmp_path / "log") as studio:
         first = await studio.run([same, old])
         run = studio.run([same, new, {"id": "new", "prompt": "a cat"}])
-        await until(lambda: run.state.counts["running"])
+        run.pause()
+        await until(lambda: len(studio.log.runs()) == 2)
         board = Board.of_log(studio.log)
         unchanged, changed, added = board.state.cells
         assert (unchanged.status, unchanged.stale) == ("done", False)
@@ -174,6 +175,14 @@ async def test_a_scene_that_was_changed_and_not_drawn_since_shows_its_old_pictur
         assert telling.news(changed)["stale"]
         assert telling.about(changed)["warnings"] == [telling.STALE]
         assert "stale" not in telling.news(unchanged)
+        run.resume()
+        await until(lambda: run.state.counts["running"])
+        changed = Board.of_log(studio.log).state.cells[1]
+        assert (changed.status, changed.stale, changed.keyframe.id) == (
+            "submitted",
+            True,
+            first[1].id,
+        ), "it is being made, and shows the old one meanwhile"
         await run.cancel()
 
 

@@ -7,14 +7,17 @@ of its own, and shares nothing else with the first.
 from __future__ import annotations
 
 import contextlib
+import uuid
 from dataclasses import replace
 
 import pytest
 from support import scenes, until
 
 import comfynb
+from comfynb import loop, sharing
 from comfynb.errors import MarkError
-from comfynb.log import Log, lookout
+from comfynb.log import Log, lookout, orphans
+from comfynb.runs import failures, results
 
 
 @pytest.fixture
@@ -185,6 +188,127 @@ async def test_a_board_with_a_server_keeps_to_its_own_cells(studio, other):
         other.rate(before, 1)
         await until(lambda: keyframe(mine).rating == 1)
         assert keyframe(mine).id == before.id
+
+
+async def test_untitled_storyboards_of_other_prompts_do_not_overwrite_each_other(studio, other):
+    foxes = studio.board(["a fox", "a vixen"])
+    await until(lambda: foxes.state.made == 2)
+    async with looked_at(comfynb.Board.of_log(other)) as board:
+        before = [keyframe(board, index).id for index in range(2)]
+        owls = studio.run(["an owl", "a barn owl"])
+        owls.pause()
+        await until(lambda: len(other.runs()) == 2)
+        of_owls = comfynb.Board.of_log(other)
+        assert [keyframe(of_owls, index) for index in range(2)] == [None, None]
+        owls.resume()
+        await owls
+        assert comfynb.Board.of_log(other).state.made == 2
+        other.rate(keyframe(board), 2)  # by then it has heard of the owls, too
+        await until(lambda: keyframe(board).rating == 2)
+        foxes.begin({1}, next_seed=True)
+        await until(lambda: keyframe(board, 1).id not in before)
+        assert keyframe(board).id == before[0]
+        assert [state.cell.prompt for state in board.state.cells] == ["a fox", "a vixen"]
+        assert keyframe(comfynb.Board.of_log(other)).id == before[0], "the rest is of the foxes"
+    foxes.close()
+
+
+async def test_a_board_of_a_log_goes_along_when_prompts_are_edited(studio, other):
+    drawn = await studio.run(["a fox", "an owl"])
+    async with looked_at(comfynb.Board.of_log(other)) as board:
+        for prompts in (["a red fox", "an owl"], ["a red fox", "a white owl"]):
+            drawn = await studio.run(prompts)
+            await until(
+                lambda made=drawn: [keyframe(board, i).id for i in (0, 1)] == [k.id for k in made]
+            )
+            assert [state.cell.prompt for state in board.state.cells] == prompts
+
+
+async def test_a_board_of_a_log_is_laid_out_once_while_nothing_is_appended(studio, other):
+    await studio.run(scenes(1))
+    board = comfynb.Board.of_log(other)
+    lay_out, times = board._sharing._lay_out, []
+    board._sharing._lay_out = lambda about: times.append(1) or lay_out(about)
+    for appended in (0, 1):
+        await loop.across(board._sharing._catch_up())
+        assert len(times) == appended
+        studio.log.rate(keyframe(board), 5)
+    await loop.across(board._sharing._catch_up())
+    assert len(times) == 2
+    assert keyframe(board).rating == 5
+    board.close()
+
+
+async def test_what_another_notebook_has_sent_is_shown_as_being_made(studio, other, monkeypatch):
+    monkeypatch.setattr(sharing, "AGAIN_SECONDS", 0.1)
+    run = studio.run(scenes(2))
+    run.pause()
+    await until(other.runs)
+    cell = run.plan.cells[0]
+
+    def send():
+        other.add_submitted(
+            prompt_id=str(uuid.uuid4()), run=run.id, key=cell.key, scene="scene-1", server="gpu"
+        )
+
+    async with looked_at(comfynb.open_log(other.folder).board()) as board:
+        assert statuses(board) == ["queued", "queued"]
+        send()
+        await until(lambda: statuses(board) == ["submitted", "queued"])
+        fresh = comfynb.open_log(other.folder).board()
+        assert statuses(fresh) == ["submitted", "queued"]
+        failed = results.Results(run.id, other, "gpu").unmade(cell, "failed", failures.NOT_BEGUN)
+        other.add_result(failed)
+        await until(lambda: statuses(board)[0] == "failed")
+        send()
+        await until(lambda: statuses(board)[0] == "submitted")
+        monkeypatch.setattr(orphans, "BELIEVED_SECONDS", 0.0)
+        await until(lambda: statuses(board)[0] == "failed")
+        run.resume()
+        await run
+        await until(lambda: statuses(board) == ["done", "done"])
+
+
+async def test_what_a_dead_notebook_had_sent_is_not_being_made(studio, other, monkeypatch):
+    monkeypatch.setattr(sharing, "AGAIN_SECONDS", 0.1)
+    run = studio.run(scenes(1))
+    run.pause()
+    await until(other.runs)
+    (cell,) = run.plan.cells
+    async with looked_at(comfynb.open_log(other.folder).board()) as board:
+        other.add_submitted(
+            prompt_id="p", run=run.id, key=cell.key, scene="scene-1", server="gpu:8188"
+        )
+        await until(lambda: statuses(board) == ["submitted"])
+        other.close()
+        await until(lambda: statuses(board) == ["unknown"])
+        assert "gpu:8188 is not connected" in keyframe(board).error.message
+    await run.cancel()
+
+
+async def test_a_deletion_is_shown_on_a_board_with_a_server_and_can_be_taken_back(studio, other):
+    board = studio.board(scenes(2))
+    await until(lambda: board.state.made == 2)
+    before = keyframe(board)
+    busy = studio.run(scenes(1, 5))  # as long as it goes on, what was made is remembered
+    busy.pause()
+    async with looked_at(board):
+        other.delete(keyframes=[before], dry_run=False)
+        await until(lambda: statuses(board) == ["cancelled", "done"])
+        assert (keyframe(board).error.kind, keyframe(board).outputs) == ("deleted", ())
+        other.restore(keyframes=[before])
+        await until(lambda: statuses(board) == ["cached", "done"])
+        assert (keyframe(board).id, keyframe(board).read()) == (before.id, before.read())
+    board = studio.board(scenes(2))
+    await until(lambda: statuses(board) == ["cached", "cached"])
+    other.delete(keyframes=[before], dry_run=False)  # while nobody looks
+    async with looked_at(board):
+        await until(lambda: statuses(board) == ["cancelled", "cached"])
+        await board.retry()
+        await until(lambda: statuses(board) == ["done", "cached"])
+        assert keyframe(board).id != before.id
+        assert keyframe(board).key == before.key
+    await busy.cancel()
 
 
 async def test_a_deletion_empties_the_tile_of_an_opened_log(studio, other):

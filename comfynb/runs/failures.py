@@ -18,6 +18,11 @@ from comfynb.servers.server_types import invalid
 
 CANCELLED = Failure("cancelled", "cancelled before it was made")
 NOT_BEGUN = Failure("cancelled", "cancelled before it was begun")
+DELETED = Failure(
+    "deleted",
+    "its picture was deleted from the log",
+    hint="retry makes it anew; log.restore([keyframe]) brings it back",
+)
 
 _KINDS: Mapping[type[ComfynbError], tuple[str, str]] = {
     ServerGoneError: ("server_gone", "start it again, then retry"),

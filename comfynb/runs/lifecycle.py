@@ -20,6 +20,10 @@ Four rules stand behind the table.
 * `unknown` is what nobody can say: the prompt went to a server that is not connected now. It may
   be running there, so it is not made again until somebody says so.
 
+A board of an opened log has no run of its own and takes no steps: it shows what the log knows of
+each cell, and knows of no `running`. There `submitted` is what a living session has sent.
+`cancelled` is also what a board shows of a picture that somebody deleted from the log.
+
 `stale` is no status but a flag beside it, and only boards have it: the keyframe that is shown was
 made for this place before its prompt or graph was changed.
 """

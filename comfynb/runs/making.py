@@ -42,6 +42,10 @@ class Making:
         """Return the keyframe made for this key while any run was active."""
         return self._made.get(key)
 
+    def forget(self, key: str) -> None:
+        """Say that what was made for this key is there no longer."""
+        self._made.pop(key, None)
+
     def in_flight(self, key: str) -> asyncio.Future[Keyframe | None] | None:
         """Return what to await while somebody makes this key."""
         return self._in_flight.get(key)

@@ -19,6 +19,7 @@ from comfynb.log.records import result_id
 from comfynb.media import look_at
 from comfynb.pictures import BadPictureError
 from comfynb.plan import Plan
+from comfynb.runs import failures
 
 logger = logging.getLogger(__name__)
 
@@ -183,4 +184,18 @@ def shared(cell: Cell, keyframe: Keyframe) -> Keyframe:
         knobs=cell.knobs,
         axes=cell.axes,
         status=status,
+    )
+
+
+def deleted(keyframe: Keyframe) -> Keyframe:
+    """Return what stands for a keyframe that somebody deleted; by its id it can be restored."""
+    return replace(
+        keyframe,
+        status="cancelled",
+        outputs=(),
+        error=failures.DELETED,
+        rating=None,
+        tags=(),
+        picked=False,
+        note="",
     )

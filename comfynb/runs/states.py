@@ -34,7 +34,7 @@ class CellState:
         steps: Steps that node will make.
         node: Id of that node.
         preview: Bytes of the latest rough picture (JPEG or PNG) while it runs.
-        keyframe: What came out, once ended.
+        keyframe: What came out, once ended; before that only an older one, which is stale.
         stale: The keyframe was made before this place's prompt or graph was changed.
     """
 
