@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 2
 """How often a cell that its server lost is sent in all."""
+AGAIN_SECONDS = 1.0
+"""Between two tries to take off a server what comes too late."""
 
 
 class Attempts:
@@ -174,20 +176,25 @@ class Attempts:
 
     def _call_off(self, late: Attempt, task: asyncio.Task[Keyframe | None]) -> None:
         """Let an attempt end by itself whose cell has its picture: the run need not wait for it."""
-        late.lane.hold()
+        lane = late.lane  # one that is adopted goes on to another
+        lane.hold()
         stores.hold_again(self._store)
-        late.lane.spawn(self._end(late, task), name="comfynb-late")
+        lane.spawn(self._end(lane, late.prompt_id, task), name="comfynb-late")
 
-    async def _end(self, late: Attempt, task: asyncio.Task[Keyframe | None]) -> None:
+    async def _end(self, lane: Lane, prompt_id: str, task: asyncio.Task[Keyframe | None]) -> None:
         """Once its line stands, take off the server what waits or runs; keep what is made."""
         try:
             with suppress(ComfynbError):  # its server is gone for good
-                if not task.done():
-                    await late.lane.open()
-                    await late.lane.backend.cancel([late.prompt_id])
+                while not task.done():
+                    await lane.open()
+                    await lane.backend.cancel([prompt_id])
+                    if not lane.backend.can_interrupt:
+                        break
+                    # One that is adopted may not have been found on its server yet.
+                    await asyncio.wait({task}, timeout=AGAIN_SECONDS)
             await asyncio.wait({task})
         finally:
-            late.lane.let_go()
+            lane.let_go()
             stores.let_go(self._store)
 
     async def adopt(
@@ -210,44 +217,74 @@ class Attempts:
             LogWriteError: What came could not be written.
         """
         self._states.change(cell.index, status="submitted")
-        unasked: str | None = None
+        by_id = {record.prompt_id: record for record in sent}
+        unasked: list[str] = []
+
+        async def ask(attempt: Attempt) -> Keyframe | None:
+            record = by_id[attempt.prompt_id]
+            keyframe, asked = await self._adopt_one(cell, record, attempt, lanes)
+            if not asked:
+                unasked.append(record.server)
+            return keyframe
+
+        race = Race(ask)  # of more than one, where the line to a server was down
         for record in reversed(sent):
-            # The server that it was sent to is the most likely one; another may be the same
-            # machine under another name.
-            asked = set()
-            for lane in sorted(lanes, key=lambda lane: lane.label != record.server):
-                try:
-                    keyframe = await self._adopt_from(lane, cell, record)
-                except (BackendError, ClosedError) as exc:
-                    logger.warning("%s could not be asked: %s", lane.label, exc)
-                    continue
-                if keyframe is not None:
-                    stopped = keyframe.status == "cancelled"  # by somebody; now it is wanted
-                    if stopped and resubmit_lost and self._may_try(cell, lane):
-                        self._requeue(cell)
-                        return None
-                    return keyframe
-                asked.add(lane.label)
-            if record.server in asked:
-                making(self._store).settled(record)
-            else:
-                unasked = unasked or record.server
+            race.adopt(_likeliest(record, lanes)[0], record.prompt_id)
+        try:
+            keyframe = await race.winner()
+        finally:
+            for task, late in race.left.items():
+                if not task.done():
+                    self._call_off(late, task)
+        if keyframe is not None:
+            stopped = keyframe.status == "cancelled"  # by somebody; now it is wanted
+            if stopped and resubmit_lost and self._may_try_on(keyframe.server, cell, lanes):
+                self._requeue(cell)
+                return None
+            return keyframe
         if cell.index in self.unwanted:
             return self._results.unmade(cell, "cancelled", failures.CANCELLED)
-        if unasked is not None:
-            results, failure = replace(self._results, server=unasked), failures.unknown(unasked)
+        if unasked:
+            server = unasked[0]
+            results, failure = replace(self._results, server=server), failures.unknown(server)
             return results.unmade(cell, "unknown", failure)
         self._lost[cell.index] += 1
         server = sent[-1].server
-        sent_to = [lane for lane in lanes if lane.label == server]
-        if resubmit_lost and all(self._may_try(cell, lane) for lane in sent_to):
+        if resubmit_lost and self._may_try_on(server, cell, lanes):
             self._requeue(cell)
             return None
         results, failure = replace(self._results, server=server), failures.lost_before(server)
         return results.unmade(cell, "lost", failure)
 
-    async def _adopt_from(self, lane: Lane, cell: Cell, record: SubmittedRecord) -> Keyframe | None:
-        """Finish a prompt on one server; None: it does not know it, or not any more."""
+    async def _adopt_one(
+        self, cell: Cell, record: SubmittedRecord, attempt: Attempt, lanes: Sequence[Lane]
+    ) -> tuple[Keyframe | None, bool]:
+        """Finish a prompt, and tell whether a server said what became of it.
+
+        Raises:
+            LogWriteError: What came could not be written.
+        """
+        asked = set()
+        for lane in _likeliest(record, lanes):
+            attempt.lane = lane
+            try:
+                keyframe = await self._adopt_from(attempt, cell, record)
+            except (BackendError, ClosedError) as exc:
+                logger.warning("%s could not be asked: %s", lane.label, exc)
+                continue
+            if keyframe is not None or attempt.late.is_set():
+                return keyframe, True
+            asked.add(lane.label)
+        if record.server not in asked:
+            return None, False
+        making(self._store).settled(record)
+        return None, True
+
+    async def _adopt_from(
+        self, attempt: Attempt, cell: Cell, record: SubmittedRecord
+    ) -> Keyframe | None:
+        """Finish a prompt on one server; None: it has none of it, or it is too late."""
+        lane = attempt.lane
         lane.hold()  # it may be another studio's
         try:
             info = await lane.open()
@@ -259,6 +296,8 @@ class Attempts:
         finally:
             lane.let_go()
         if outcome is None or outcome.status == "lost":
+            return None
+        if attempt.late.is_set() and outcome.status != "done":
             return None
         if cell.index in self.unwanted and outcome.status == "cancelled":
             outcome = replace(outcome, failure=failures.CANCELLED)
@@ -283,6 +322,9 @@ class Attempts:
     def _may_try(self, cell: Cell, lane: Lane) -> bool:
         return self._lost[cell.index] < MOST_ATTEMPTS and not lane.backend.billed
 
+    def _may_try_on(self, server: str, cell: Cell, lanes: Sequence[Lane]) -> bool:
+        return all(self._may_try(cell, lane) for lane in lanes if lane.label == server)
+
     @contextmanager
     def _on(self, lane: Lane, cell: Cell, prompt_id: str) -> Iterator[None]:
         """A prompt is on a server meanwhile: `cancel` finds it there."""
@@ -291,6 +333,14 @@ class Attempts:
             yield
         finally:
             del self._there[prompt_id]
+
+
+def _likeliest(record: SubmittedRecord, lanes: Sequence[Lane]) -> list[Lane]:
+    """Return the server that a prompt was sent to first.
+
+    Another may be the same machine under another name.
+    """
+    return sorted(lanes, key=lambda lane: lane.label != record.server)
 
 
 def _stand_in(race: Race, lane: Lane, slot: Slot) -> Coroutine[Any, Any, None]:

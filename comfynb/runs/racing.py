@@ -6,6 +6,9 @@ server that is free makes the cell meanwhile. The first picture wins. So a cell 
 worst, and given once.
 
 What a server was not sent yet, since its line is down, it loses to the other at once.
+
+A session that dies may leave a cell on two servers. Whoever adopts it follows both prompts, and
+again the first picture wins.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ class Attempt:
     """One prompt for a cell.
 
     Attributes:
-        lane: Its server.
+        lane: Its server; of one that is adopted, the one that is asked.
         slot: Its place there.
         prompt_id: Chosen before anything is sent.
         begun: Whether the backend was given it.
@@ -104,10 +107,24 @@ class Race:
                 attempt.slot.free()
         attempt = Attempt(lane, slot)
         task = lane.spawn(self._do(attempt), name="comfynb-attempt")
+        self._tried.add(lane)
+        self._enter(task, attempt)
+        return task
+
+    def adopt(self, lane: Lane, prompt_id: str) -> None:
+        """Follow an attempt that a dead session began; it has its place on its server.
+
+        Args:
+            lane: The server that is asked first.
+            prompt_id: Under which it was sent.
+        """
+        attempt = Attempt(lane, Slot(lambda: None), prompt_id, begun=True)
+        # Not by the lane: that may be another studio's, and others may be asked after it.
+        self._enter(asyncio.create_task(self._do(attempt), name="comfynb-attempt"), attempt)
+
+    def _enter(self, task: asyncio.Task[Keyframe | None], attempt: Attempt) -> None:
         task.add_done_callback(self._note)
         self._running[task] = attempt
-        self._tried.add(lane)
-        return task
 
     def _note(self, task: asyncio.Task[Keyframe | None]) -> None:
         """Have `winner` look; an error that it may not raise is in the logger at least."""

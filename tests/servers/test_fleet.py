@@ -1,13 +1,14 @@
-"""Several servers share a run: each as fast as it can, and one that dies loses nothing."""
+"""Several servers share a run: each as fast as it can, and one that dies loses nothing.
+
+What becomes of cells that two servers have is in tests/both/test_two_servers.py.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import math
 from collections import Counter
-from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
@@ -88,10 +89,6 @@ PATIENT = {"reconnect_for": 3600.0}
 """A server whose line is down never counts as gone."""
 
 
-_fresh = itertools.count(10_000, 100)
-"""Scenes that no engine has in its cache."""
-
-
 @pytest.fixture
 def soon(monkeypatch):
     """Take over at once what a server has whose line is down."""
@@ -130,77 +127,6 @@ async def test_what_was_not_sent_moves_at_once(own_engine, engine, connect, monk
                 keyframes = await run
         assert {(k.status, k.server) for k in keyframes} == {("done", label(engine))}
         assert proxy.requests["POST /prompt"] == 0
-
-
-@pytest.fixture
-def begin(connect, soon, monkeypatch):
-    """Begin a run on one server, then have another that is free, and lose the line to the first."""
-    monkeypatch.setattr("comfynb.servers.fleet.LATE_SECONDS", 0)
-    monkeypatch.setattr("comfynb.servers.fleet.AGAIN_SECONDS", 0.1)
-
-    @asynccontextmanager
-    async def begin(first, second, count=1, *, seconds=0.3):
-        there = len(first.prompts())
-        with FaultProxy(first.url) as line, FaultProxy(second.url) as other:
-            other.down()
-            with connect(line.url, other.url, **PATIENT) as studio:
-                run = studio.run(scenes(count, next(_fresh), **{"Guard.seconds": seconds}))
-                await until(lambda: len(first.prompts()) == there + count)
-                other.up()
-                await until(lambda: run.lines[label(other)] == "connected")
-                line.down()
-                yield studio, run, line, other
-            await until(lambda: let_go(line, other))
-
-    return begin
-
-
-async def test_a_server_that_comes_back_with_its_picture_first_wins(engine, other_engine, begin):
-    stranger = other_engine.post_prompt(**{"Guard.seconds": 60})
-    async with begin(engine, other_engine, seconds=1.0) as (studio, run, line, _):
-        await until(lambda: len(other_engine.prompts()) == 2)
-        await until(lambda: not engine.prompts())
-        line.up()
-        (keyframe,) = await run
-        assert (keyframe.status, keyframe.server) == ("done", label(line))
-        await until(lambda: other_engine.prompts() == {stranger})
-        assert [k.id for k in studio.log.keyframes()] == [keyframe.id]
-    other_engine.quiet()
-
-
-async def test_a_picture_that_comes_too_late_is_a_further_take(engine, other_engine, begin):
-    async with begin(engine, other_engine, seconds=1.0) as (studio, run, line, other):
-        (keyframe,) = await run
-        assert (keyframe.status, keyframe.server) == ("done", label(other))
-        await until(lambda: not engine.prompts())
-        line.up()
-        await until(lambda: len(studio.log.keyframes()) == 2)
-        late = {k.server: k for k in studio.log.keyframes()}[label(line)]
-        assert (late.status, late.key) == ("done", keyframe.key)
-        assert late.read()
-
-
-async def test_what_waits_on_a_server_that_comes_back_is_taken_off_it(engine, other_engine, begin):
-    stranger = engine.post_prompt(**{"Guard.seconds": 60})
-    async with begin(engine, other_engine, 2) as (studio, run, line, other):
-        assert {(k.status, k.server) for k in await run} == {("done", label(other))}
-        assert len(engine.prompts()) == 3
-        studio.close()
-        line.up()
-        await until(lambda: engine.prompts() == {stranger})
-    engine.quiet()
-    rows = comfynb.open_log(studio.log.folder).log.keyframes()
-    assert Counter(k.status for k in rows) == {"done": 2}
-
-
-async def test_a_cancel_ends_a_cell_that_two_servers_make(engine, other_engine, begin):
-    async with begin(engine, other_engine, seconds=60) as (_, run, line, _):
-        await until(lambda: len(other_engine.prompts()) == 1)
-        line.up()
-        await until(lambda: run.lines[label(line)] == "connected")
-        await run.cancel()
-        assert [state.status for state in run.state.cells] == ["cancelled"]
-        assert (engine.prompts(), other_engine.prompts()) == (set(), set())
 
 
 async def test_when_all_servers_die_the_rest_fails(own_engine, connect):
