@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,14 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 
-from comfynb import log_commands, terminal
+from comfynb import log_commands, stores, terminal
 from comfynb._version import __version__
 from comfynb.connecting import EMBEDDED, connect
-from comfynb.errors import BackendError, ComfynbError, WorkflowError
+from comfynb.errors import BackendError, ComfynbError, LogError, WorkflowError
 from comfynb.export import write_page
 from comfynb.keyframes import Keyframe
+from comfynb.log import Log
+from comfynb.log.leaving import LEAVABLE, chosen
 from comfynb.scenes import Storyboard
 from comfynb.sheet import contact_sheet, save_sheet
 from comfynb.studio import Studio
@@ -82,6 +85,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_access(render)
     render.add_argument("--log", type=Path, metavar="DIR", help="default: ./comfynb-log")
+    render.add_argument(
+        "--leave-out",
+        action="append",
+        default=[],
+        metavar="|".join(LEAVABLE),
+        help="keep out of the log, its rows and pictures: 'workflows', the graphs; or 'prompts', "
+        "which are every prompt, negative, style and note, and the graphs. A log that is made so "
+        "stays so, also without this option. Sheet and page have the prompts all the same",
+    )
     render.add_argument(
         "--workflow", default="txt2img", metavar="FILE", help="JSON, or a picture of ComfyUI's"
     )
@@ -186,13 +198,17 @@ def _render(options: argparse.Namespace, console: Console) -> int:
     source: Path = options.scenes
     storyboard = Storyboard.load(source)
     shared = _settings(options.knobs)
-    with connect(
-        options.server,
-        workflow=options.workflow,
-        log=options.log,
-        checkpoint=options.checkpoint,
-        **_access(options),
-    ) as studio:
+    access = _access(options)
+    with (
+        _log(options) as log,
+        connect(
+            options.server,
+            workflow=options.workflow,
+            log=log,
+            checkpoint=options.checkpoint,
+            **access,
+        ) as studio,
+    ):
         folder = studio.log.shown
         keyframes = _make(studio, storyboard, console, force=options.force, **shared)
     status = _finish(keyframes, storyboard, options.out or source.parent, source.stem, console)
@@ -202,6 +218,24 @@ def _render(options: argparse.Namespace, console: Console) -> int:
     else:
         console.print(f"next   in Python: comfynb.open_log({folder!r}).log.df()")
     return status
+
+
+@contextlib.contextmanager
+def _log(options: argparse.Namespace) -> Iterator[Path | Log | None]:
+    """Give what `connect` takes; a log that leaves something out is ours to close.
+
+    Raises:
+        LogError: It cannot leave that out, or cannot be used.
+    """
+    if not options.leave_out:
+        yield options.log
+        return
+    try:
+        words = chosen(options.leave_out)
+    except ValueError as exc:
+        raise LogError(f"--leave-out: {exc}") from exc
+    with contextlib.closing(Log(options.log or stores.default_folder(), leave_out=words)) as log:
+        yield log
 
 
 def _make(

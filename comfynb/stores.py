@@ -42,7 +42,7 @@ def hold(log: str | Path | Log | Literal[False] | None) -> Store:
     if isinstance(log, Log):
         folder, leaves_out = Path(log.folder), set(log.leaves_out)
     else:
-        folder = _default_folder() if log is None else Path(log)
+        folder = default_folder() if log is None else Path(log)
     with _lock:
         for store in _held:
             if (
@@ -71,7 +71,8 @@ def hold_again(store: Store) -> None:
         _held[store] += 1
 
 
-def _default_folder() -> Path:
+def default_folder() -> Path:
+    """Return ./comfynb-log, or a temporary folder where that cannot be; say so once."""
     folder = DEFAULT_LOG
     existing = folder if folder.exists() else Path.cwd()
     if os.access(existing, os.W_OK):

@@ -99,6 +99,7 @@ def test_render_exits_1_if_a_cell_failed_and_says_why(here, engine, flow_file, c
         (["render", "mine.txt", "--set", "stepps=3"], ["stepps", "steps"]),
         (["render", "mine.txt", "--server", "http://127.0.0.1:9"], ["127.0.0.1:9"]),
         (["render", "mine.txt", "--server", "ftp://x"], ["ftp", "http://"]),
+        (["render", "mine.txt", "--leave-out", "seeds"], ["leave out 'prompts' and", "'seeds'"]),
     ],
 )
 def test_what_cannot_be_carried_out_exits_2_in_one_sentence(here, capsys, arguments, words):
@@ -109,6 +110,23 @@ def test_what_cannot_be_carried_out_exits_2_in_one_sentence(here, capsys, argume
     assert "Traceback" not in said
     for word in words:
         assert word in said.replace("\n", " ")
+
+
+def test_render_leaves_out_of_its_log_what_it_shall_and_the_log_stays_so(
+    here, engine, flow_file, capsys
+):
+    command = ["render", "mine.txt", "--server", engine.url, "--workflow", str(flow_file)]
+    (here / "mine.txt").write_text("a velvetine fox\n")
+    assert main([*command, "--leave-out", "prompts"]) == 0
+    (here / "mine.txt").write_text("a velvetine fox\na velvetine owl\n")
+    assert main(command) == 0
+    assert "made   1 cached, 1 done" in capsys.readouterr().out
+    log = comfynb.open_log("comfynb-log").log
+    assert log.leaves_out == ("prompts", "workflows")
+    files = [path for path in log.folder.rglob("*") if path.is_file()]
+    assert len(list(log.folder.glob("blobs/*/*.png"))) == 2
+    assert not [path for path in files if b"velvetine" in path.read_bytes()]
+    assert "velvetine" in (here / "mine.html").read_text("utf-8")
 
 
 def test_interrupted_it_leaves_the_server_empty_and_keeps_what_was_made(here, engine):
