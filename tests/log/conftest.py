@@ -10,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from log.private import output, written
 from PIL import Image
 
-from comfynb.keyframes import Keyframe, Output, Timings
-from comfynb.log import Log, MemoryStore
+from comfynb.keyframes import Failure, Keyframe, Output, Timings
+from comfynb.log import CellRecord, Log, MemoryStore, RunRecord
 from comfynb.scenes import Scene
 
 WRITER = Path(__file__).with_name("writer.py")
@@ -131,3 +132,68 @@ def store(request, tmp_path):
 def segments(log):
     """Return the names in the log's `seg` folder, sorted."""
     return lambda: sorted(path.name for path in (log.folder / "seg").iterdir())
+
+
+@pytest.fixture
+def secret(make_keyframe):
+    """A keyframe that tells of every word in every place, with its picture."""
+    data = written()
+    scene = Scene(
+        id="moon",
+        prompt="a velvetine glimmerquark under the quillmoon",
+        negative="murkfrost",
+        notes="mothnote",
+        seed=3,
+        knobs={"cfg": 2.5, "Second.text": "zibbel, woolstitch", "sampler": "euler"},
+    )
+    keyframe = make_keyframe(
+        scene=scene,
+        status="done",
+        prompt=f"{scene.prompt}, woolstitch",
+        negative="murkfrost",
+        knobs={**scene.knobs, "steps": 8, "lora_2": "zibb.safetensors"},
+        axes={"text": "velvetine glimmerquark", "cfg": "2.5"},
+        workflow={"3": {"class_type": "Text", "inputs": {"text": "a zibbel in woolstitch"}}},
+        outputs=(output(data),),
+        error=Failure("node_error", "no such word: 'Velvetine' in 'a velvetine glimmer...'", "3"),
+        warnings=("cut: a zibbel in wools...", "12 steps are few"),
+        unknown_words=("glimmerquark",),
+    )
+    return keyframe, data
+
+
+@pytest.fixture
+def record(secret):
+    keyframe, _ = secret
+    board = {
+        "title": "Night",
+        "style": "woolstitch",
+        "negative": "murkfrost",
+        "seed": 3,
+        "knobs": {"Second.text": "zibbel", "steps": 8},
+        "scenes": [keyframe.scene.to_dict(), {"id": "two", "prompt": "zibbel", "title": "Two"}],
+    }
+    cell = CellRecord(
+        index=0,
+        scene="moon",
+        key=keyframe.key,
+        prompt=keyframe.prompt,
+        negative="murkfrost",
+        seed=3,
+        knobs=keyframe.knobs,
+        axes=keyframe.axes,
+    )
+    return RunRecord(
+        id="run-1",
+        storyboard=board,
+        cells=(cell,),
+        workflow=keyframe.workflow,
+        axes={"text": ["velvetine glimmerquark", "quillmoon rising"], "cfg": [2.5]},
+    )
+
+
+@pytest.fixture
+def private(tmp_path):
+    log = Log(tmp_path / "private", leave_out="prompts")
+    yield log
+    log.close()
