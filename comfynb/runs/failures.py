@@ -21,7 +21,7 @@ NOT_BEGUN = Failure("cancelled", "cancelled before it was begun")
 DELETED = Failure(
     "deleted",
     "its picture was deleted from the log",
-    hint="retry makes it anew; log.restore([keyframe]) brings it back",
+    hint="retry makes it anew, log.restore brings it back",
 )
 
 _KINDS: Mapping[type[ComfynbError], tuple[str, str]] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from browser.grid_page import GridPage, description, draw, output, until
 
@@ -111,6 +113,7 @@ def test_a_failed_tile_says_why_and_retries(grid):
     tile = grid.tile(1)
     assert "no <b>such</b> file" in tile.inner_text()  # as text
     assert "copy it" in tile.inner_text()
+    tile.locator(".cnb-open").focus()  # its ring comes to the front, but not of this button
     tile.get_by_role("button", name="Retry").click()
     asked = grid.wait_for("do", name="retry")
     assert asked["cells"] == [1]
@@ -119,6 +122,22 @@ def test_a_failed_tile_says_why_and_retries(grid):
     assert notice.inner_text().strip() == "the server does not answer"
     notice.get_by_role("button", name="Dismiss").click()
     assert notice.count() == 0
+
+
+def test_a_tile_says_what_was_deleted_and_what_is_being_made_elsewhere(grid):
+    grid.open(3)
+    grid.make(0)
+    until(lambda: grid.tile(0).locator(".cnb-picture").count() == 1, "no picture came")
+    error = {"kind": "deleted", "message": "it was deleted", "node": None, "hint": "retry"}
+    grid.about({"i": 2, "error": error})
+    cells = [{"i": 0, "status": "submitted", "stale": True}, {"i": 1, "status": "submitted"}]
+    grid.batch([*cells, {"i": 2, "status": "cancelled"}])
+    sent, waiting, deleted = (grid.tile(index) for index in range(3))
+    assert "on the server" in sent.locator(".cnb-note").inner_text(), "beside its old picture"
+    assert waiting.locator(".cnb-waiting").inner_text() == "on the server"
+    assert "Deleted" in deleted.inner_text()
+    assert deleted.get_by_role("button", name=re.compile("deleted$")).count() == 1
+    assert deleted.get_by_role("button", name="Retry").is_visible()
 
 
 def test_buttons_that_cannot_work_say_why_and_ask_for_nothing(grid):

@@ -38,7 +38,9 @@ export function Facts({ client, cell, output, onChoose }: FactsProps) {
     <div class="cnb-aside">
       <p class="cnb-place">
         {`${about?.number ?? cell.i + 1} of ${client.store.cells.length}`}
-        <span>{[statusWord(live.status), isMade ? madeWord(live) : ""].filter(Boolean)[0]}</span>
+        <span>
+          {[statusWord(live.status, about), isMade ? madeWord(live) : ""].filter(Boolean)[0]}
+        </span>
       </p>
       {about && isMade ? <Marking client={client} cell={cell} /> : null}
       <h2>{label(about, cell.i)}</h2>

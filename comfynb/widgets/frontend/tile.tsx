@@ -146,7 +146,7 @@ function Progress({ cell }: { cell: CellSignals }) {
 
 /** Return the words for a cell without a picture: what, why, and what to do. */
 export function missingWords(about: About | null, live: CellUpdate): string[] {
-  const word = statusWord(live.status);
+  const word = statusWord(live.status, about);
   const error = about?.error;
   return [word.charAt(0).toUpperCase() + word.slice(1), error?.message ?? "", error?.hint ?? ""];
 }
@@ -177,7 +177,9 @@ function Missing({ cell, client }: { cell: CellSignals; client: Client }) {
 function Caption({ cell }: { cell: CellSignals }) {
   const live = cell.live.value;
   const about = cell.about.value;
-  const state = live.status === "running" ? stepWords(live) : "";
+  // Over an older picture there is no room for words.
+  const covered = cell.thumb.value && live.status === "submitted" ? statusWord("submitted") : "";
+  const state = live.status === "running" ? stepWords(live) : covered;
   const note = MADE.has(live.status) ? madeWord(live) : state;
   const unknown = live.unknown_words;
   return (

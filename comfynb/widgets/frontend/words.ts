@@ -14,7 +14,7 @@ import type { Link } from "./store";
 
 const STATUS: Record<Status, string> = {
   queued: "queued",
-  submitted: "waiting on the server",
+  submitted: "on the server",
   running: "being made",
   done: "done",
   cached: "from the log",
@@ -70,8 +70,8 @@ export function standing(about: About): number {
 }
 
 /** Say where a cell stands. */
-export function statusWord(status: Status): string {
-  return STATUS[status];
+export function statusWord(status: Status, about?: About | null): string {
+  return status === "cancelled" && about?.error?.kind === "deleted" ? "deleted" : STATUS[status];
 }
 
 /** Say how a cell that is made came about, in one or two words. */
@@ -118,7 +118,7 @@ export function describe(about: About | null, live: CellUpdate, marks: Marks): s
   const what = about?.prompt && about.prompt !== label(about, live.i) ? `: ${about.prompt}` : "";
   const step = live.status === "running" ? stepWords(live).replace("/", " of ") : "";
   const several = live.n > 1 ? `, ${live.n} outputs` : "";
-  const status = `${statusWord(live.status)}${step ? `, step ${step}` : ""}${several}`;
+  const status = `${statusWord(live.status, about)}${step ? `, step ${step}` : ""}${several}`;
   return [`${number}, ${label(about, live.i)}${what}`, status, markWords(marks)]
     .filter(Boolean)
     .join(", ");
