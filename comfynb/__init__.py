@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from comfynb.log import Log
     from comfynb.runs.run import Run
     from comfynb.scenes import Scene, Storyboard
+    from comfynb.sheet import contact_sheet
     from comfynb.studio import Studio
     from comfynb.widgets import SceneGrid
     from comfynb.workflows import Knob, Workflow
@@ -49,6 +50,7 @@ _HOMES = {
     "Timings": "keyframes",
     "Workflow": "workflows",
     "connect": "connecting",
+    "contact_sheet": "sheet",
     "diagnose": "diagnosis",
     "open_log": "connecting",
     "raise_for_failed": "keyframes",
@@ -74,6 +76,7 @@ __all__ = [
     "Workflow",
     "__version__",
     "connect",
+    "contact_sheet",
     "diagnose",
     "open_log",
     "raise_for_failed",

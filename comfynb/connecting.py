@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 from comfynb import loop, stores
 from comfynb.backends.base import Backend
@@ -204,11 +204,17 @@ class OpenLog:
     """A log without a server: for looking. Made by `open_log`.
 
     Attributes:
-        log: The log.
+        log: The log: `open_log("x").log.sql(...)`.
     """
 
     def __init__(self, log: Log) -> None:
         self.log = log
+
+    if not TYPE_CHECKING:  # which know the names that there are
+
+        def __getattr__(self, name: str) -> NoReturn:
+            where = f"; its log has: say .log.{name}" if hasattr(Log, name) else ""
+            raise AttributeError(f"an OpenLog has no {name!r}{where}")
 
     def board(self, run: str | None = None) -> Board:
         """Lay out a run with its latest keyframes.

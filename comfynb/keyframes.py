@@ -39,6 +39,10 @@ MADE: frozenset[Status] = frozenset({"done", "cached"})
 """The statuses of what was made: all that its nodes gave is there."""
 
 
+THUMBNAIL_PX = 384
+"""Longer side of the small copies that are kept of pictures."""
+
+
 class _Empty(Mapping[str, Any]):
     """A mapping with nothing in it that may be a default of dataclasses.
 
@@ -301,13 +305,43 @@ class Keyframe:
 
         Raises:
             KeyframeFailedError: If there is none.
+            LogError: Its file is gone.
         """
-        picture = self.picture
-        if picture is None or self.pictures is None:
-            gave = ", ".join(dict.fromkeys(output.kind for output in self.outputs))
-            reason = f"no picture, it gave: {gave}" if gave else str(self.error or self.status)
-            raise KeyframeFailedError([(self.scene.id, reason)])
-        return self._open(picture)
+        return self._open(self._first_picture())
+
+    @property
+    def thumbnail(self) -> Image.Image:
+        """The first picture as a small PIL image, at most 384 px on its longer side.
+
+        It comes from the log's thumbnail, and is quicker than `image` by far where there is one.
+
+        Raises:
+            KeyframeFailedError: If there is none.
+            LogError: Its file is gone, or cannot be decoded.
+        """
+        self._first_picture()
+        from comfynb.shrink import thumbnail  # noqa: PLC0415 - as for `image`
+
+        return thumbnail(self)
+
+    def thumbnail_html(self, side_px: int = 128) -> str:
+        """Return the first picture as an <img> of HTML, for a table of your own.
+
+        It needs no file beside it. Where there is no picture it is a word that says why. As in
+        `frame.style.format({"id": lambda id: by_id[id].thumbnail_html()})`.
+
+        Args:
+            side_px: Its longer side at most, in pixels of CSS, up to 384; about 3 kB at 96, 5 kB
+                at 128. It is sharp on fine screens too.
+        """
+        from comfynb import keyframe_card  # noqa: PLC0415 - only notebooks need it
+
+        return keyframe_card.thumbnail(self, side_px)
+
+    def _repr_html_(self) -> str:
+        from comfynb import keyframe_card  # noqa: PLC0415 - only notebooks need it
+
+        return keyframe_card.card(self)
 
     @property
     def images(self) -> list[Image.Image]:
@@ -329,6 +363,14 @@ class Keyframe:
         """
         texts = (o.sha256 for o in self.outputs if o.kind == "text" and self.pictures is not None)
         return "\n".join(self._bytes(sha256).decode("utf-8", "replace") for sha256 in texts)
+
+    def _first_picture(self) -> Output:
+        picture = self.picture
+        if picture is None or self.pictures is None:
+            gave = ", ".join(dict.fromkeys(output.kind for output in self.outputs))
+            reason = f"no picture, it gave: {gave}" if gave else str(self.error or self.status)
+            raise KeyframeFailedError([(self.scene.id, reason)])
+        return picture
 
     def _bytes(self, sha256: str) -> bytes:
         assert self.pictures is not None
@@ -355,6 +397,7 @@ __all__ = [
     "EMPTY",
     "ENDED",
     "MADE",
+    "THUMBNAIL_PX",
     "Failure",
     "Keyframe",
     "Kind",

@@ -24,7 +24,8 @@ from comfynb.errors import LogError
 from comfynb.keyframes import Keyframe, Kind, Status
 from comfynb.lettering import Face
 from comfynb.pictures import BadPictureError
-from comfynb.shrink import shrink
+from comfynb.shrink import shrink, smallest
+from comfynb.wording import WITHOUT, words_for
 
 if TYPE_CHECKING:
     from comfynb.cells import Cell
@@ -32,25 +33,21 @@ if TYPE_CHECKING:
 Thumbnail = Callable[[Keyframe], bytes | Path]
 """Gives the first picture of a keyframe, at any size from the tile's up."""
 
-LONGEST_EXCERPT = 600
-"""Characters of a text that a tile may show; far fewer fit."""
-
-THUMBNAIL_PX = 384
-"""Longer side of the log's thumbnails."""
-
 PAPER, MAT, HAIRLINE = "#fcfbf9", "#f3f1ed", "#e3dfd8"
 INK, QUIET = "#1f1e1c", "#7b766e"
 
-WITHOUT: dict[Status, str] = {
-    "failed": "failed",
-    "queued": "not made yet",
-    "submitted": "waiting on the server",
-    "running": "being made",
-    "cancelled": "cancelled",
-    "lost": "lost by the server",
-    "unknown": "its server is not connected",
-}
-"""What a tile without picture says when nothing better is known."""
+
+class Sheet(Image.Image):
+    """A contact sheet, which is small where it is shown in a notebook.
+
+    Pillow would save it there twice, as PNG and as JPEG, in megabytes.
+    """
+
+    def _repr_png_(self) -> None:
+        return None
+
+    def _repr_jpeg_(self) -> bytes:
+        return encode_jpeg(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +81,19 @@ def contact_sheet(
     limit: int = 100,
     thumbnail: Thumbnail | None = None,
 ) -> Image.Image:
-    """Draw every cell in order: its picture, its number, its title or prompt.
+    """Draw keyframes on one picture, in order: each one's picture, number and title or prompt.
 
-    A cell without picture is a quiet tile that says why. Pictures keep their aspect ratio. The
-    same cells give the same sheet, wherever the fonts are the same.
+    One without picture is a quiet tile that says why. Pictures keep their aspect ratio. The same
+    keyframes give the same sheet, wherever the fonts are the same. For example, what was liked:
+
+        comfynb.contact_sheet(log.keyframes(where="rating >= 4"), columns=4, title="Harbour")
+
+    As the last line of a cell it shows itself, and adds at most 200 kB to the saved notebook.
+    `sheet.save("harbour.png")` keeps every pixel of it.
 
     Args:
-        cells: Keyframes, or cells that have none yet, in the order of the board.
+        cells: Keyframes, as `log.keyframes(...)`, `await run` or `await grid` give them, or cells
+            that have none yet; in the order in which they shall stand.
         columns: Tiles in a row, at least 1; None: what makes a pleasant shape.
         tile_px: Width of a tile in pixels, 64 to 1024.
         title: Large, on top; "": none.
@@ -101,7 +104,7 @@ def contact_sheet(
             large enough, else the pictures themselves.
 
     Returns:
-        An RGB image.
+        A PIL image, RGB.
 
     Raises:
         ValueError: If there is no cell, or an option is out of range.
@@ -127,7 +130,7 @@ def contact_sheet(
         if tile.keyframe is None:
             pen.words(place, tile.state, tile.reason)
         else:
-            pen.picture(place, tile.keyframe, thumbnail or partial(_smallest, tile_px=tile_px))
+            pen.picture(place, tile.keyframe, thumbnail or partial(smallest, side_px=tile_px))
     if more:
         pen.words(len(tiles), f"and {more:,} more")
     return pen.sheet
@@ -155,17 +158,6 @@ def _count(number: int, kind: Kind | Literal["picture"]) -> str:
     if kind == "audio":
         return f"{number:,} audio"
     return f"{number:,} {kind if number == 1 else kind + 's'}"
-
-
-def words_for(keyframe: Keyframe) -> tuple[str, str]:
-    """Say in place of a picture what a keyframe without one gave: which kind, and more.
-
-    Of a text the second one is its beginning, of anything else its type and size.
-    """
-    output = keyframe.outputs[0]
-    if output.kind == "text":
-        return "text", keyframe.text[:LONGEST_EXCERPT]
-    return output.kind, f"{output.mime}, {output.bytes / 1000:,.0f} kB, in the log"
 
 
 def encode_png(sheet: Image.Image) -> bytes:
@@ -271,16 +263,6 @@ def _tile(number: int, cell: Keyframe | Cell) -> Tile:
     return Tile(number, head, detail, state, reason)
 
 
-def _smallest(keyframe: Keyframe, *, tile_px: int) -> bytes | Path:
-    """Return the log's thumbnail of a keyframe where it is large enough, else the picture."""
-    make = getattr(keyframe.pictures, "thumbnail", None)
-    if make is None or tile_px > THUMBNAIL_PX:
-        return keyframe.read()
-    assert keyframe.picture is not None, "a tile of pictures has one"
-    small: bytes | Path = make(keyframe.picture.sha256)
-    return small
-
-
 # Where it stands, and how it is drawn. ------------------------------------------------------
 
 
@@ -359,6 +341,7 @@ class _Pen:
 
     def __init__(self, layout: _Layout) -> None:
         self.sheet = Image.new("RGB", layout.size, PAPER)
+        self.sheet.__class__ = Sheet
         self._layout, self._draw = layout, ImageDraw.Draw(self.sheet)
         self._line = max(1, layout.scaled(1))
 

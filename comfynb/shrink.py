@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from comfynb.errors import LogError
+from comfynb.keyframes import THUMBNAIL_PX
 from comfynb.pictures import BadPictureError, open_picture
+
+if TYPE_CHECKING:
+    from comfynb.keyframes import Keyframe
+
+
+def smallest(keyframe: Keyframe, side_px: int = THUMBNAIL_PX) -> bytes | Path:
+    """Return the smallest copy there is of a keyframe's first picture that is large enough.
+
+    That is the log's thumbnail, made where it is missing, else the picture itself.
+
+    Args:
+        keyframe: One that has a picture.
+        side_px: The longer side that is wanted, in pixels.
+
+    Raises:
+        LogError: It is not there, or cannot be decoded.
+    """
+    make = getattr(keyframe.pictures, "thumbnail", None)
+    if make is None or side_px > THUMBNAIL_PX:
+        return keyframe.read()
+    assert keyframe.picture is not None, "the caller has looked"
+    small: bytes | Path = make(keyframe.picture.sha256)
+    return small
 
 
 def shrink(
@@ -39,6 +66,40 @@ def shrink(
             return _fit(image, box, enlarge=enlarge, paper=paper)
         except Exception as exc:  # decoders raise whatever damaged bytes make them
             raise BadPictureError(f"it cannot be decoded: {exc}") from exc
+
+
+def thumbnail(keyframe: Keyframe) -> Image.Image:
+    """Return a keyframe's first picture at the size of thumbnails.
+
+    Args:
+        keyframe: One that has a picture.
+
+    Raises:
+        LogError: It is not there, or cannot be decoded.
+    """
+    try:
+        return shrink(smallest(keyframe), (THUMBNAIL_PX, THUMBNAIL_PX))
+    except BadPictureError as exc:
+        raise LogError(f"no thumbnail of {keyframe.scene.label}: {exc}") from exc
+
+
+def squeeze(source: bytes | Path, sides_px: tuple[int, ...], most_bytes: int) -> bytes:
+    """Return a picture as WebP: the first of these sizes that fits, else the last one.
+
+    Args:
+        source: As for `shrink`.
+        sides_px: Longer sides, largest first; a smaller picture does not grow.
+        most_bytes: Into which it shall fit.
+
+    Raises:
+        BadPictureError: It cannot be decoded; says why.
+    """
+    for side in sides_px:
+        small = io.BytesIO()
+        shrink(source, (side, side)).save(small, "WEBP", quality=74, method=4)
+        if small.tell() <= most_bytes:
+            break
+    return small.getvalue()
 
 
 def _fit(

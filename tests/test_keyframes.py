@@ -18,6 +18,7 @@ from comfynb.keyframes import (
     EMPTY,
     ENDED,
     MADE,
+    THUMBNAIL_PX,
     Failure,
     Keyframe,
     Output,
@@ -110,6 +111,41 @@ def test_a_keyframe_without_a_picture_says_what_it_gave_instead():
     assert made.read() == b"first"
     with pytest.raises(KeyframeFailedError, match="no picture, it gave: text"):
         made.image  # noqa: B018
+
+
+def test_a_thumbnail_comes_from_the_log_s_own_or_is_made_on_the_fly():
+    large = kept(png(size=(1000, 500)))
+    assert large.thumbnail.size == (THUMBNAIL_PX, THUMBNAIL_PX // 2)
+    assert large.image.size == (1000, 500)
+    large.pictures._pictures.clear()
+    assert large.thumbnail.size == (384, 192), "the small copy is there still"
+    assert kept(png()).thumbnail.size == (8, 6), "a smaller picture does not grow"
+
+    class Shelf:
+        def read(self, sha256: str) -> bytes:
+            return data
+
+    data = png(size=(1000, 500))
+    assert dataclasses.replace(large, pictures=Shelf()).thumbnail.size == (384, 192)
+
+
+def test_a_thumbnail_is_refused_as_the_picture_is():
+    none = keyframe(status="failed", error=Failure("node_error", "boom"))
+    for name in ("image", "thumbnail"):
+        with pytest.raises(KeyframeFailedError, match="boom"):
+            getattr(none, name)
+    gone = kept(png())
+    gone.pictures._pictures.clear()
+    for name in ("image", "thumbnail"):
+        with pytest.raises(LogError):
+            getattr(gone, name)
+
+    class Shelf:
+        def read(self, sha256: str) -> bytes:
+            return b"no picture"
+
+    with pytest.raises(LogError, match="no thumbnail of fox"):
+        dataclasses.replace(gone, pictures=Shelf()).thumbnail  # noqa: B018
 
 
 def test_a_keyframe_that_failed_has_neither_pictures_nor_text():

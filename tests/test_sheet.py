@@ -1,15 +1,19 @@
 """The contact sheet: which cells stand where, in which words, in how many bytes."""
 
+import base64
 import contextlib
 import dataclasses
 import hashlib
 import io
+import os
 import tracemalloc
 from pathlib import Path
 
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from PIL import Image, ImageChops
 
+import comfynb
 from comfynb.cells import make_cells
 from comfynb.errors import LogError
 from comfynb.keyframes import Failure, Keyframe, Output
@@ -250,6 +254,16 @@ def test_thumbnails_are_used_where_they_are_large_enough(shelf):
     shelf.thumbnail = lambda _: small.getvalue()  # as a log has
     assert blobs(contact_sheet([keyframe]), BLUE)
     assert blobs(contact_sheet([keyframe], tile_px=512), RED)
+
+
+def test_a_notebook_shows_a_sheet_once_and_small(shelf):
+    noise = shelf.put(Image.frombytes("RGB", (300, 300), os.urandom(270_000)))
+    noisy = dataclasses.replace(made(shelf), outputs=(noise,))
+    sheet = comfynb.contact_sheet([noisy] * 12)
+    bundle, _ = DisplayFormatter().format(sheet)
+    assert bundle.keys() == {"text/plain", "image/jpeg"}
+    assert len(encode_png(sheet)) > len(bundle["image/jpeg"])
+    assert len(base64.b64decode(bundle["image/jpeg"])) <= 200_000
 
 
 def test_the_same_cells_give_the_same_sheet(shelf):

@@ -11,9 +11,7 @@ attributes: those here hold the layout together meanwhile.
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +20,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from comfynb.errors import LogError
+from comfynb.markup import colour, img, stars, text
+from comfynb.pictures import BadPictureError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +36,6 @@ _SIDES_PX = (200, 144, 96)
 _PICTURE = 6500
 """Bytes of a picture; base64 adds a third."""
 _SERVERS = 4
-_NAME = 60
-"""Characters of a name."""
 _ROW = "display:flex;flex-wrap:wrap"
 
 _COUNTS = """
@@ -88,10 +86,10 @@ def html(log: Log, reader: Reader) -> str:
         reason = str(exc).replace(str(log.folder), log.shown)
         return f'<div class="comfynb-log">{_STYLE}{name}<p class="bad">{escape(reason)}</p></div>'
     if not found.statuses:
-        text = (
+        empty = (
             "Nothing was made yet." if not found.runs else "A run has begun, nothing is made yet."
         )
-        return f'<div class="comfynb-log">{_STYLE}{name}<p>{text}</p></div>'
+        return f'<div class="comfynb-log">{_STYLE}{name}<p>{empty}</p></div>'
     return (
         f'<div class="comfynb-log">{_STYLE}<header>{name}{_span(found.statuses)}</header>'
         f"{_numbers(found, _size(log.folder))}{_pictures(log, found.last)}"
@@ -108,12 +106,12 @@ def _numbers(found: _Contents, size: int) -> str:
         _number(_bytes(size), "on disk"),
     ]
     parts = "".join(
-        f'<i class="{_class(row["status"])}" style="flex-grow:{row["keyframes"]}"></i>'
+        f'<i style="flex-grow:{row["keyframes"]};background:{colour(row["status"])}"></i>'
         for row in found.statuses
     )
     words = "".join(
-        f'<span><b class="{_class(row["status"])}"></b>{row["keyframes"]:,} '
-        f"{escape(_cut(row['status'] or 'unknown'))}</span>"
+        f'<span><b style="background:{colour(row["status"])}"></b>{row["keyframes"]:,} '
+        f"{text(row['status'] or 'unknown')}</span>"
         for row in found.statuses[:8]
     )
     return (
@@ -129,11 +127,6 @@ def _number(number: str, word: str, count: int | None = None) -> str:
     return f"<div>{strong}<span>{word}{plural}</span></div>"
 
 
-def _class(status: str | None) -> str:
-    """Return the class of a status: a word of ours, whatever the row says."""
-    return status if status in ("done", "failed", "cancelled", "lost") else "other"
-
-
 def _span(statuses: Sequence[Row]) -> str:
     """Say from when to when things were made; in UTC, as the log keeps it."""
     first = min((row["first"] for row in statuses if row["first"]), default=None)
@@ -141,11 +134,11 @@ def _span(statuses: Sequence[Row]) -> str:
     if first is None or last is None:
         return ""
     if first.date() == last.date():
-        text = f"{_day(last)}, {first:%H:%M}"
-        text += f" to {last:%H:%M}" if f"{first:%H:%M}" != f"{last:%H:%M}" else ""
+        span = f"{_day(last)}, {first:%H:%M}"
+        span += f" to {last:%H:%M}" if f"{first:%H:%M}" != f"{last:%H:%M}" else ""
     else:
-        text = f"{_day(first)} to {_day(last)}"
-    return f'<p title="{first} to {last} UTC">{text} <small>UTC</small></p>'
+        span = f"{_day(first)} to {_day(last)}"
+    return f'<p title="{first} to {last} UTC">{span} <small>UTC</small></p>'
 
 
 def _day(time: datetime) -> str:
@@ -155,7 +148,7 @@ def _day(time: datetime) -> str:
 def _servers(servers: Sequence[str]) -> str:
     if not servers:
         return ""
-    names = " ".join(f"<code>{escape(_cut(name))}</code>" for name in servers[:_SERVERS])
+    names = " ".join(f"<code>{text(name)}</code>" for name in servers[:_SERVERS])
     more = len(servers) - _SERVERS
     return f'<p class="servers">made on {names}{f" and {more} more" if more > 0 else ""}</p>'
 
@@ -168,33 +161,19 @@ def _pictures(log: Log, last: Sequence[Row]) -> str:
 
 
 def _tile(log: Log, row: Row) -> str:
-    name = escape(_cut(row["name"]))
+    name = text(row["name"])
     picture = '<span class="gone">cannot be shown</span>'
-    with contextlib.suppress(LogError):
-        data = base64.b64encode(_small(log.thumbnail(row["sha256"]).read_bytes())).decode()
-        picture = f'<img alt="{name}" src="data:image/webp;base64,{data}">'
-    stars = "★" * (row["rating"] or 0)
-    said = f'<b title="rating">{stars}</b>' if stars else ""
+    with contextlib.suppress(LogError, BadPictureError):
+        small = log.thumbnail(row["sha256"])
+        picture = img(small, row["name"], sides_px=_SIDES_PX, most_bytes=_PICTURE)
+    rating = stars(row["rating"])
+    said = f'<b title="rating">{rating}</b>' if rating else ""
     pick = '<em title="picked">✓</em>' if row["picked"] else ""
     return (
         f'<figure style="margin:0;max-width:128px" '
         f'title="{name}, {row["created_at"]:%Y-%m-%d %H:%M} UTC">{picture}{pick}'
         f"<figcaption><span>{name}</span> {said}</figcaption></figure>"
     )
-
-
-def _small(data: bytes) -> bytes:
-    """Make a thumbnail smaller still, until it fits."""
-    from PIL import Image  # noqa: PLC0415 - only where pictures are shown
-
-    for side in _SIDES_PX:
-        small = io.BytesIO()
-        with Image.open(io.BytesIO(data)) as picture:
-            picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-            picture.save(small, "WEBP", quality=74, method=4)
-        if small.tell() <= _PICTURE:
-            break
-    return small.getvalue()
 
 
 def _size(folder: Path) -> int:
@@ -217,10 +196,6 @@ def _bytes(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" or size >= 9.95 else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:,.1f} TB"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _NAME else text[: _NAME - 1] + "…"
 
 
 # `:not(#_)` always holds, and outweighs what a host says of all paragraphs, images and figures.
@@ -253,10 +228,6 @@ _STYLE = """<style>
   color: var(--quiet); font-variant-numeric: tabular-nums; }
 .comfynb-log:not(#_) .words b { display: inline-block; width: 8px; height: 8px;
   border-radius: 50%; margin-right: 6px; }
-.comfynb-log:not(#_) :is(i, .words b) { background: #8a8f98; }
-.comfynb-log:not(#_) :is(i, .words b).done { background: #2f9e5b; }
-.comfynb-log:not(#_) :is(i, .words b).failed { background: #d9413b; }
-.comfynb-log:not(#_) :is(i, .words b).lost { background: #c98a04; }
 .comfynb-log:not(#_) .pictures { display: grid !important; margin: 14px 0 0;
   grid-template-columns: repeat(auto-fill, minmax(max(100px, (100% - 50px) / 6), 1fr)); }
 .comfynb-log:not(#_) figure { min-width: 0; max-width: none !important; position: relative; }

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comfynb.errors import LogError
+from comfynb.keyframes import THUMBNAIL_PX
 from comfynb.log.folder import make_inner, regular_file, write_file
 from comfynb.pictures import open_picture
 
 if TYPE_CHECKING:
     from PIL import Image
 
-SIDE_PX = 384
+SIDE_PX = THUMBNAIL_PX
 LARGEST_PX = 2**26
 """Pixels of the largest picture that is decoded (8192 x 8192; 256 MB as RGBA): a small file may
 claim any size."""

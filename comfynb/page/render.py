@@ -20,8 +20,9 @@ from comfynb._version import __version__
 from comfynb.errors import LogError
 from comfynb.keyframes import Keyframe
 from comfynb.pictures import BadPictureError
-from comfynb.sheet import WITHOUT, status_of, summary
+from comfynb.sheet import status_of, summary
 from comfynb.shrink import shrink
+from comfynb.wording import WITHOUT
 
 if TYPE_CHECKING:
     from comfynb.cells import Cell

@@ -195,3 +195,13 @@ def test_rows_stay_rows_where_the_style_sheet_was_stripped(log, add):
         assert f'class="{name}" style="display:flex;' in html
     (sheet,) = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
     assert ".pictures { display: grid !important;" in sheet
+
+
+def test_an_opened_log_says_where_the_reading_is(log, add):
+    add("fox")
+    opened = open_log(log.folder)
+    with pytest.raises(AttributeError, match=r"its log has: say \.log\.sql"):
+        opened.sql("select 1")
+    with pytest.raises(AttributeError, match=r"has no 'sqll'$"):
+        _ = opened.sqll
+    opened.close()
