@@ -72,13 +72,13 @@ def lay_out(log: Log, run: str | None = None, about: Storyboard | None = None) -
         raise LogError(f"the run {record.id} of the log at {folder} is none of ours", folder=folder)
     cells = _cells(record, storyboard)
     keys = {cell.key for cell in cells}
-    shown = log.keyframes(
+    orphans, under_way = log.orphans(keys=keys), _under_way(log, keys)
+    shown = log.keyframes(  # last: what has just come counts more than that it was to come
         # Pictures of its scenes count too: one may have been changed since and not been made.
         where="list_contains($keys, key) or list_contains($scenes, scene)",
         params={"keys": sorted(keys), "scenes": sorted({cell.scene.id for cell in cells})},
     )
-    orphans = log.orphans(keys=keys)
-    states = _states(cells, shown, orphans, _under_way(log, keys), _others(records, storyboard))
+    states = _states(cells, shown, orphans, under_way, _others(records, storyboard))
     return Layout(storyboard, tuple(states), read)
 
 

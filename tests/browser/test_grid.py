@@ -138,6 +138,11 @@ def test_a_tile_says_what_was_deleted_and_what_is_being_made_elsewhere(grid):
     assert "Deleted" in deleted.inner_text()
     assert deleted.get_by_role("button", name=re.compile("deleted$")).count() == 1
     assert deleted.get_by_role("button", name="Retry").is_visible()
+    deleted.locator(".cnb-open").click()
+    dialog = grid.page.get_by_role("dialog")
+    assert dialog.get_by_role("button", name="Retry").is_visible()
+    dialog.get_by_role("button", name="Make another").click()
+    assert grid.wait_for("do", name="regenerate")["cells"] == [2]
 
 
 def test_buttons_that_cannot_work_say_why_and_ask_for_nothing(grid):

@@ -7,7 +7,7 @@ import { Deed } from "./controls";
 import { Marking } from "./marks";
 import type { About } from "./protocol";
 import { type CellSignals, MADE, MISSING } from "./store";
-import { fileWords, kindWord, label, madeWord, shortTime, statusWord } from "./words";
+import { fileWords, isDeleted, kindWord, label, madeWord, shortTime, statusWord } from "./words";
 
 const TIMINGS: Record<string, string> = {
   queued_ms: "waited",
@@ -63,7 +63,7 @@ export function Facts({ client, cell, output, onChoose }: FactsProps) {
             Retry
           </Deed>
         ) : null}
-        {isMade ? (
+        {isMade || isDeleted(live.status, about) ? (
           <Deed client={client} action="regenerate" cells={[cell.i]}>
             Make another
           </Deed>

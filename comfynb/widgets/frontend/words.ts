@@ -71,7 +71,12 @@ export function standing(about: About): number {
 
 /** Say where a cell stands. */
 export function statusWord(status: Status, about?: About | null): string {
-  return status === "cancelled" && about?.error?.kind === "deleted" ? "deleted" : STATUS[status];
+  return isDeleted(status, about) ? "deleted" : STATUS[status];
+}
+
+/** Whether there was a picture, and somebody deleted it. */
+export function isDeleted(status: Status, about?: About | null): boolean {
+  return status === "cancelled" && about?.error?.kind === "deleted";
 }
 
 /** Say how a cell that is made came about, in one or two words. */
