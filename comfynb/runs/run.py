@@ -4,9 +4,10 @@ What is in the log already comes at once (`cached`). The rest stands in a queue 
 from which a lane takes a cell whenever it has a free slot. Each is made, checked, made durable,
 and only then given to whoever watches; a cell that fails is a value like any other.
 
-Here stand the queue and the end of each cell. How one is made or adopted is in attempts.py, which
-servers take part in fleet.py and vetting.py, how a run is watched in watching.py, and how a cell
-goes from one status to the next in lifecycle.py. All but the public part happens on our own loop.
+Here stand the queue and the end of each cell. How one is made is in sending.py, or in adopting.py
+where a dead session has sent it; which servers take part is in fleet.py and vetting.py, how a run
+is watched in watching.py, and how a cell goes from one status to the next in lifecycle.py. All but
+the public part happens on our own loop.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from comfynb.keyframes import ENDED, Failure, Keyframe, Status
 from comfynb.log import RunRecord, Store, SubmittedRecord
 from comfynb.plan import Plan
 from comfynb.runs import failures
+from comfynb.runs.adopting import Adopting
 from comfynb.runs.attempts import Attempts
 from comfynb.runs.making import making
 from comfynb.runs.results import Results, shared
+from comfynb.runs.sending import Sending
 from comfynb.runs.states import States
 from comfynb.runs.watching import Watched
 from comfynb.servers import lanes
@@ -89,7 +92,9 @@ class Run(Watched):
         self._store, self._choose = store, choose
         self._force, self._resubmit_lost = force, resubmit_lost
         self._results = Results(self.id, store, self._fleet.label)
-        self._attempts = Attempts(self._results, store, self._states, self._fleet.drop)
+        self._attempts = Attempts(self._results, store, self._states)
+        self._sending = Sending(self._attempts, self._fleet.drop)
+        self._adopting = Adopting(self._attempts)
         self._todo: deque[Cell] = deque()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._joins: dict[int, asyncio.Task[None]] = {}
@@ -279,7 +284,7 @@ class Run(Watched):
                 self._todo.remove(cell)
                 share.begin(cell.key)
                 adopt = partial(
-                    self._attempts.adopt,
+                    self._adopting.adopt,
                     cell,
                     orphans[cell.key],
                     [*live, *others],
@@ -300,7 +305,7 @@ class Run(Watched):
     def take(self, lane: Lane) -> Work | None:
         """Give a lane the next cell; see `lanes.Feed`."""
         if not self._paused and lane.backend.line == "connected":
-            work = self._attempts.stand_in(lane, self._fleet.down)
+            work = self._sending.stand_in(lane, self._fleet.down)
             if work is not None:
                 return work
         while self._todo and not self._paused and self._fleet.may_take(lane):
@@ -314,7 +319,7 @@ class Run(Watched):
             else:
                 share.begin(cell.key)
                 return lambda slot: self._do(
-                    cell, partial(self._attempts.make, cell, lane, slot), lane
+                    cell, partial(self._sending.make, cell, lane, slot), lane
                 )
         return None
 
