@@ -72,7 +72,7 @@ def lay_out(log: Log, run: str | None = None, about: Storyboard | None = None) -
         raise LogError(f"the run {record.id} of the log at {folder} is none of ours", folder=folder)
     cells = _cells(record, storyboard)
     keys = {cell.key for cell in cells}
-    orphans, under_way = log.orphans(keys=keys), _under_way(log, keys)
+    orphans, under_way = log.orphans(keys=keys), log.under_way(keys)
     shown = log.keyframes(  # last: what has just come counts more than that it was to come
         # Pictures of its scenes count too: one may have been changed since and not been made.
         where="list_contains($keys, key) or list_contains($scenes, scene)",
@@ -163,12 +163,6 @@ def _others(records: Iterable[RunRecord], storyboard: Storyboard) -> Callable[[s
         return known[run]
 
     return is_another
-
-
-def _under_way(log: Log, keys: Collection[str]) -> frozenset[str]:
-    from comfynb.log.orphans import under_way  # noqa: PLC0415 - DuckDB takes 0.1 s
-
-    return under_way(log, keys)
 
 
 # -- its cells

@@ -327,6 +327,20 @@ class Log(Marking, Care, Store):
 
         return find(self._reader, run, keys)
 
+    def under_way(self, keys: Collection[str]) -> frozenset[str]:
+        """Return those of some content keys that living sessions have sent, and nothing came since.
+
+        Where nobody can be told dead, every session counts as living.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        if not may_have(self.folder, keys):
+            return frozenset()
+        from comfynb.log.orphans import under_way  # noqa: PLC0415 - DuckDB takes 0.1 s
+
+        return under_way(self._reader, keys)
+
     def marks(self, keyframe: Keyframe | str | None = None) -> list[Mark]:
         """Return all that was said, what does not count any more too, in the order of saying.
 

@@ -12,8 +12,6 @@ from datetime import UTC, datetime, timedelta
 
 from comfynb.errors import LogError
 from comfynb.log import locks
-from comfynb.log.opened import Opened
-from comfynb.log.peek import may_have
 from comfynb.log.reader import Reader
 from comfynb.log.records import SubmittedRecord, result_id, submitted_of
 
@@ -73,22 +71,19 @@ def find(
     return list(left.values())
 
 
-def under_way(log: Opened, keys: Collection[str]) -> frozenset[str]:
+def under_way(reader: Reader, keys: Collection[str]) -> frozenset[str]:
     """Return those of some content keys that living sessions have sent, and nothing came since.
 
     By key and not by prompt: of several attempts at a cell, the first to come to something ends
     all. Where nobody can be told dead, every session counts as living.
 
     Args:
-        log: Which.
+        reader: Of the log.
         keys: Of the cells.
 
     Raises:
         LogError: The log cannot be read.
     """
-    if not may_have(log.folder, keys):
-        return frozenset()
-    reader = log._reader  # noqa: SLF001 - of this room
     since = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=BELIEVED_SECONDS)
     rows = reader.rows(_UNANSWERED, {"keys": list(keys), "since": since})
     alive = _living(reader) if rows else None

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 import pytest
 
 from comfynb.log import Log, MemoryStore, locks, orphans
-from comfynb.log.orphans import under_way
 from comfynb.log.records import result_id
 
 CHILD = """
@@ -109,19 +108,19 @@ def test_memory_has_no_orphans():
 def test_what_a_living_session_sent_is_under_way_until_something_comes(
     log, make_keyframe, monkeypatch
 ):
-    assert under_way(log, {"k"}) == set()
+    assert log.under_way({"k"}) == set()
     other = Log(log.folder)
     send(other, "first")
-    assert under_way(log, {"k", "else"}) == {"k"}
-    assert under_way(log, {"else"}) == set()
+    assert log.under_way({"k", "else"}) == {"k"}
+    assert log.under_way({"else"}) == set()
     log.add_result(make_keyframe(key="k", created_at=datetime.now(UTC)))
-    assert under_way(log, {"k"}) == set(), "of whichever attempt"
+    assert log.under_way({"k"}) == set(), "of whichever attempt"
     send(other, "second")
-    assert under_way(log, {"k"}) == {"k"}
+    assert log.under_way({"k"}) == {"k"}
     monkeypatch.setattr(orphans, "BELIEVED_SECONDS", 0.0)
-    assert under_way(log, {"k"}) == set()
+    assert log.under_way({"k"}) == set()
     monkeypatch.undo()
     other.close()
-    assert under_way(log, {"k"}) == set(), "it is an orphan now"
+    assert log.under_way({"k"}) == set(), "it is an orphan now"
     monkeypatch.setattr(locks, "fcntl", None)
-    assert under_way(log, {"k"}) == {"k"}, "nobody can be told dead"
+    assert log.under_way({"k"}) == {"k"}, "nobody can be told dead"
