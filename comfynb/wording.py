@@ -13,7 +13,7 @@ LONGEST_EXCERPT = 600
 WITHOUT: dict[Status, str] = {
     "failed": "failed",
     "queued": "not made yet",
-    "submitted": "waiting on the server",
+    "submitted": "on the server",
     "running": "being made",
     "cancelled": "cancelled",
     "lost": "lost by the server",

@@ -22,7 +22,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from comfynb import loop
@@ -462,10 +461,9 @@ def _small(keyframe: Keyframe, output: Output) -> bytes:
     if output.kind == "text":
         begun = keyframe.pictures.read(output.sha256)[:LONGEST_EXCERPT]
         return begun.decode("utf-8", "ignore").encode()
-    make: Callable[[str], bytes | Path] | None = getattr(keyframe.pictures, "thumbnail", None)
-    if make is None:
-        return keyframe.pictures.read(output.sha256)
-    small = make(output.sha256)
+    from comfynb.shrink import smallest  # noqa: PLC0415 - Pillow takes a while
+
+    small = smallest(keyframe)
     return small if isinstance(small, bytes) else small.read_bytes()
 
 
