@@ -29,7 +29,7 @@ from bench.figures import Row, quantile
 from bench.server import graph
 from bench.wire import Link, SocketComm
 from comfynb import loop
-from comfynb.board import Board
+from comfynb.boards.board import Board
 from comfynb.cells import make_cells
 from comfynb.keyframes import Keyframe, Output
 from comfynb.log import thumbnails

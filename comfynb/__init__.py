@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from comfynb._version import __version__
 
 if TYPE_CHECKING:
-    from comfynb.board import Board
+    from comfynb.boards.board import Board
     from comfynb.connecting import OpenLog, connect, open_log
     from comfynb.diagnosis import Diagnosis, diagnose
     from comfynb.errors import ComfynbError
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from comfynb.log import Log
     from comfynb.runs.run import Run
     from comfynb.scenes import Scene, Storyboard
-    from comfynb.sheet import contact_sheet
+    from comfynb.showing.sheet import contact_sheet
     from comfynb.studio import Studio
     from comfynb.widgets import SceneGrid
     from comfynb.workflows import Knob, Workflow
 
 _HOMES = {
-    "Board": "board",
+    "Board": "boards.board",
     "ComfynbError": "errors",
     "Diagnosis": "diagnosis",
     "Failure": "keyframes",
@@ -50,7 +50,7 @@ _HOMES = {
     "Timings": "keyframes",
     "Workflow": "workflows",
     "connect": "connecting",
-    "contact_sheet": "sheet",
+    "contact_sheet": "showing.sheet",
     "diagnose": "diagnosis",
     "open_log": "connecting",
     "raise_for_failed": "keyframes",

@@ -27,12 +27,12 @@ from comfynb import log_commands, stores, terminal
 from comfynb._version import __version__
 from comfynb.connecting import EMBEDDED, connect
 from comfynb.errors import BackendError, ComfynbError, LogError, WorkflowError
-from comfynb.export import write_page
 from comfynb.keyframes import Keyframe
 from comfynb.log import Log
 from comfynb.log.leaving import LEAVABLE, chosen
 from comfynb.scenes import Storyboard
-from comfynb.sheet import contact_sheet, save_sheet
+from comfynb.showing.export import write_page
+from comfynb.showing.sheet import contact_sheet, save_sheet
 from comfynb.studio import Studio
 
 SHARED = ("style", "negative", "seed")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 from comfynb import loop, stores
 from comfynb.backends.base import Backend
 from comfynb.backends.embedded import CHECKPOINT, LABEL, EmbeddedBackend, identity, missing
-from comfynb.board import Board
+from comfynb.boards.board import Board
 from comfynb.errors import BackendError, EngineMissingError, LogError
 from comfynb.keyframes import Keyframe
 from comfynb.log import Log

@@ -320,7 +320,7 @@ class Keyframe:
             LogError: Its file is gone, or cannot be decoded.
         """
         self._first_picture()
-        from comfynb.shrink import thumbnail  # noqa: PLC0415 - as for `image`
+        from comfynb.showing.shrink import thumbnail  # noqa: PLC0415 - as for `image`
 
         return thumbnail(self)
 
@@ -334,12 +334,12 @@ class Keyframe:
             side_px: Its longer side at most, in pixels of CSS, up to 384; about 3 kB at 96, 5 kB
                 at 128. It is sharp on fine screens too.
         """
-        from comfynb import keyframe_card  # noqa: PLC0415 - only notebooks need it
+        from comfynb.showing import keyframe_card  # noqa: PLC0415 - only notebooks need it
 
         return keyframe_card.thumbnail(self, side_px)
 
     def _repr_html_(self) -> str:
-        from comfynb import keyframe_card  # noqa: PLC0415 - only notebooks need it
+        from comfynb.showing import keyframe_card  # noqa: PLC0415 - only notebooks need it
 
         return keyframe_card.card(self)
 

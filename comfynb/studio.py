@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from comfynb import loop, stores
-from comfynb.board import Board
+from comfynb.boards.board import Board
+from comfynb.boards.laying_out import run_record
 from comfynb.errors import (
     CheckpointError,
     ClosedError,
@@ -24,7 +25,6 @@ from comfynb.errors import (
     WorkflowError,
 )
 from comfynb.keyframes import Keyframe
-from comfynb.laying_out import run_record
 from comfynb.log import Log, Store
 from comfynb.plan import Plan
 from comfynb.runs.run import Run

@@ -12,9 +12,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from comfynb.errors import LogError
-from comfynb.export import write_page
 from comfynb.keyframes import Failure, Keyframe, Output, Timings
 from comfynb.scenes import Scene
+from comfynb.showing.export import write_page
 
 VOID = {"meta", "img", "path", "br"}
 NASTY = (

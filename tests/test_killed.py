@@ -9,7 +9,7 @@ import signal
 from support import script
 
 import comfynb
-from comfynb.board import Board
+from comfynb.boards.board import Board
 from comfynb.log import Log
 
 VICTIM = """

@@ -119,8 +119,8 @@ CELLS = (
     LOG,
     """
 import os, comfynb
-from comfynb.export import write_page
-from comfynb.sheet import contact_sheet, save_sheet
+from comfynb.showing.export import write_page
+from comfynb.showing.sheet import contact_sheet, save_sheet
 door = dict(headers={"X-Key": os.environ["X_KEY"]}, cookies={"given": os.environ["COOKIE"]},
             ca="ca.pem")
 studio = comfynb.connect(workflow="flow.json", log="log", **door)

@@ -17,11 +17,11 @@ import comfynb
 from comfynb.cells import make_cells
 from comfynb.errors import LogError
 from comfynb.keyframes import Failure, Keyframe, Output
-from comfynb.lettering import Face
 from comfynb.log import MemoryStore
 from comfynb.pictures import look
 from comfynb.scenes import Scene, Storyboard
-from comfynb.sheet import (
+from comfynb.showing.lettering import Face
+from comfynb.showing.sheet import (
     HAIRLINE,
     MAT,
     PAPER,
@@ -280,7 +280,7 @@ def test_any_text_can_be_drawn(shelf, prompt):
 
 def test_letters_that_no_font_has_are_set_in_plain_form(monkeypatch):
     monkeypatch.setattr(
-        "comfynb.lettering._name_of_font", lambda text: "" if text.isascii() else None
+        "comfynb.showing.lettering._name_of_font", lambda text: "" if text.isascii() else None
     )
     face = Face(16)
     assert face.width("café") == face.width("cafe")

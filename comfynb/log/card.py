@@ -20,8 +20,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from comfynb.errors import LogError
-from comfynb.markup import colour, img, stars, text
 from comfynb.pictures import BadPictureError
+from comfynb.showing.markup import colour, img, stars, text
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -25,7 +25,7 @@ from contextlib import suppress
 from typing import Any
 
 from comfynb import loop
-from comfynb.board import Board
+from comfynb.boards.board import Board
 from comfynb.errors import ComfynbError, MarkError
 from comfynb.keyframes import ENDED, MADE, Keyframe, Output
 from comfynb.runs.states import CellState
@@ -461,7 +461,7 @@ def _small(keyframe: Keyframe, output: Output) -> bytes:
     if output.kind == "text":
         begun = keyframe.pictures.read(output.sha256)[:LONGEST_EXCERPT]
         return begun.decode("utf-8", "ignore").encode()
-    from comfynb.shrink import smallest  # noqa: PLC0415 - Pillow takes a while
+    from comfynb.showing.shrink import smallest  # noqa: PLC0415 - Pillow takes a while
 
     small = smallest(keyframe)
     return small if isinstance(small, bytes) else small.read_bytes()

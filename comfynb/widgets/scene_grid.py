@@ -28,7 +28,7 @@ import comm
 import traitlets
 
 from comfynb import loop
-from comfynb.board import Board
+from comfynb.boards.board import Board
 from comfynb.errors import ClosedError, ComfynbError
 from comfynb.keyframes import ENDED, MADE, Keyframe, Status
 from comfynb.widgets import notebook, telling, twin, wire

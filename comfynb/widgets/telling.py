@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from comfynb.backends.base import Line
-from comfynb.board import Board
+from comfynb.boards.board import Board
 from comfynb.keyframes import ENDED, MADE
 from comfynb.runs.run import Run
 from comfynb.runs.states import CellState, Snapshot

@@ -19,7 +19,7 @@ import uuid
 from typing import Any
 
 from comfynb import loop
-from comfynb.board import Board
+from comfynb.boards.board import Board
 from comfynb.runs.states import Snapshot
 from comfynb.widgets import notebook
 
@@ -156,7 +156,7 @@ def _fingerprint(state: Snapshot) -> object:
 
 
 def _words(board: Board) -> str:
-    from comfynb.sheet import summary  # noqa: PLC0415 - Pillow, once there is something to show
+    from comfynb.showing.sheet import summary  # noqa: PLC0415 - Pillow, once there is something to show
 
     state = board.state
     title = f"{board.title}: " if board.title else ""
@@ -177,7 +177,7 @@ def _drawn(board: Board) -> Bundle:
 
 def _draw(board: Board) -> Bundle:
     """Draw it; in a worker."""
-    from comfynb.sheet import contact_sheet, encode_jpeg  # noqa: PLC0415 - as above
+    from comfynb.showing.sheet import contact_sheet, encode_jpeg  # noqa: PLC0415 - as above
 
     state = board.state
     bundle = {"text/plain": _words(board)}

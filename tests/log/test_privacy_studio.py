@@ -8,8 +8,8 @@ from support import CHECKPOINT, scenes, script, until, wait_for
 
 import comfynb
 from comfynb.errors import LogError, SceneError
-from comfynb.export import write_page
 from comfynb.log import Log
+from comfynb.showing.export import write_page
 from comfynb.widgets.telling import about
 
 PROMPTS = [

@@ -9,7 +9,7 @@ from loopback import Page
 from support import until
 from test_media import png, wav
 
-from comfynb.board import Board
+from comfynb.boards.board import Board
 from comfynb.keyframes import Keyframe, Output
 from comfynb.log import MemoryStore
 from comfynb.plan import Plan

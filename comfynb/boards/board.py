@@ -13,16 +13,16 @@ from functools import partial
 from typing import Protocol
 
 from comfynb import loop
+from comfynb.boards.laying_out import lay_out
+from comfynb.boards.sharing import Sharing
 from comfynb.cells import Cell
 from comfynb.errors import ClosedError, MarkError
 from comfynb.keyframes import ENDED, Keyframe, Status
-from comfynb.laying_out import lay_out
 from comfynb.log import Log, Store
 from comfynb.log.marks import Marking, marking
 from comfynb.loop import Signal
 from comfynb.runs.run import Run
 from comfynb.runs.states import CellState, Changes, Snapshot, States
-from comfynb.sharing import Sharing
 
 
 class StartRun(Protocol):

@@ -14,7 +14,8 @@ import pytest
 from support import scenes, until
 
 import comfynb
-from comfynb import loop, sharing
+from comfynb import loop
+from comfynb.boards import sharing
 from comfynb.errors import MarkError
 from comfynb.log import Log, lookout, orphans
 from comfynb.runs import failures, results

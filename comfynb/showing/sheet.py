@@ -22,10 +22,10 @@ from PIL import Image, ImageDraw
 
 from comfynb.errors import LogError
 from comfynb.keyframes import Keyframe, Kind, Status
-from comfynb.lettering import Face
 from comfynb.pictures import BadPictureError
-from comfynb.shrink import shrink, smallest
-from comfynb.wording import WITHOUT, words_for
+from comfynb.showing.lettering import Face
+from comfynb.showing.shrink import shrink, smallest
+from comfynb.showing.wording import WITHOUT, words_for
 
 if TYPE_CHECKING:
     from comfynb.cells import Cell

@@ -20,9 +20,9 @@ from comfynb._version import __version__
 from comfynb.errors import LogError
 from comfynb.keyframes import Keyframe
 from comfynb.pictures import BadPictureError
-from comfynb.sheet import status_of, summary
-from comfynb.shrink import shrink
-from comfynb.wording import WITHOUT
+from comfynb.showing.sheet import status_of, summary
+from comfynb.showing.shrink import shrink
+from comfynb.showing.wording import WITHOUT
 
 if TYPE_CHECKING:
     from comfynb.cells import Cell
@@ -72,7 +72,7 @@ def render(
         note: Below it; None: how many pictures there are and what they share, "": nothing.
         pictures: How pictures get into it.
     """
-    files = resources.files("comfynb") / "page"
+    files = resources.files("comfynb.showing") / "page"
     style = f"{(files / 'page.css').read_text('utf-8')}\n:root {{ --shape: {_shape(board)}; }}\n"
     script = (files / "page.js").read_text("utf-8")
     policy = (

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 from comfynb.errors import LogError
 from comfynb.keyframes import THUMBNAIL_PX, Keyframe
-from comfynb.markup import AMBER, GREEN, colour, img, stars, text
 from comfynb.pictures import BadPictureError
-from comfynb.shrink import smallest
-from comfynb.wording import WITHOUT, words_for
+from comfynb.showing.markup import AMBER, GREEN, colour, img, stars, text
+from comfynb.showing.shrink import smallest
+from comfynb.showing.wording import WITHOUT, words_for
 
 PICTURE_PX = 256
 """Longer side of the picture, in pixels of CSS."""

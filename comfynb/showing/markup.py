@@ -11,7 +11,7 @@ import base64
 import html
 from pathlib import Path
 
-from comfynb.shrink import squeeze
+from comfynb.showing.shrink import squeeze
 
 GREEN, RED, AMBER, GREY = "#2f9e5b", "#d9413b", "#c98a04", "#8a8f98"
 """They can be read on white and on black."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from comfynb.continuity import has_same_scenes, is_same, storyboard_of
+from comfynb.boards.continuity import has_same_scenes, is_same, storyboard_of
 from comfynb.scenes import LEFT_OUT, Storyboard
 
 FOX, OWL = {"id": "fox", "prompt": "a fox"}, {"id": "owl", "prompt": "an owl"}

@@ -25,9 +25,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from comfynb import loop
+from comfynb.boards.laying_out import LayOut, Layout
 from comfynb.errors import LogError
 from comfynb.keyframes import ENDED, MADE, Keyframe
-from comfynb.laying_out import LayOut, Layout
 from comfynb.log import Log, News, SubmittedRecord
 from comfynb.log.listing import extent
 from comfynb.runs.making import making

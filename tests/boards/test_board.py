@@ -8,7 +8,7 @@ import pytest
 from support import Engine, scenes, until
 
 import comfynb
-from comfynb.board import Board
+from comfynb.boards.board import Board
 from comfynb.errors import ClosedError, LogError
 from comfynb.widgets import telling
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from comfynb.boards.continuity import has_same_scenes, is_same, storyboard_of
 from comfynb.cells import Cell
-from comfynb.continuity import has_same_scenes, is_same, storyboard_of
 from comfynb.errors import LogError
 from comfynb.keyframes import EMPTY, MADE, Keyframe
 from comfynb.log import Log, RunRecord, SubmittedRecord

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comfynb.keyframes import Keyframe
-from comfynb.page.render import Pictures, render
+from comfynb.showing.page.render import Pictures, render
 
 if TYPE_CHECKING:
     from comfynb.cells import Cell
