@@ -159,7 +159,7 @@ async def test_what_is_on_a_server_that_is_not_connected_is_unknown_until_it_is(
             assert (await other.run(scenes(1)))[0].ok  # connects
             made = await studio.run(SCENES)  # asks every server that is connected
         assert all(k.ok for k in made)
-        assert {result_id(prompt_id) for prompt_id in dead} < {k.id for k in made}
+        assert {result_id(prompt_id) for prompt_id in dead} <= {k.id for k in made}
         assert {k.server for k in made if k.id in map(result_id, left)} == {there}
         assert len(own_engine.ended()) == len(dead) + 1
 
