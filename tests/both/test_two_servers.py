@@ -171,6 +171,7 @@ async def test_what_a_killed_kernel_had_sent_to_both_is_fetched_where_it_is_read
         given = (json.dumps(each) for each in (urls, plain.picture(), scenes))
         kernel = script(KERNEL, tmp_path / "log", *given)
         await until(lambda: len(line.prompts) == len(through.prompts) == 2)
+        await until(lambda: len(other.ended() - before) == 2)
         strangers.append(other.post_graph(plain.picture(seconds=60)))
         line.down()
         await until(lambda: len(through.prompts) == 4)

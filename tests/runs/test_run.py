@@ -104,7 +104,7 @@ async def test_a_cell_that_its_server_lost_is_sent_once_more(engine, flow, tmp_p
     """The second of two waits on the server when a stranger deletes it from the queue."""
     with studio_on(engine.url, workflow=flow, log=tmp_path / "log", silence=0.1) as studio:
         run = studio.run(scenes(2, **{"Guard.seconds": 0.4}))
-        await until(lambda: len(engine.prompts()) == 2)
+        await until(lambda: len(engine.prompts()) == 2 and run.state.counts["running"])
         engine.post("/queue", {"clear": True})
         assert [k.status for k in await run] == ["done"] * 2
 
@@ -146,7 +146,7 @@ async def test_a_cell_that_its_server_lost_is_not_sent_again_where_that_costs_mo
     monkeypatch.setattr("comfynb.backends.comfyui.ComfyUIBackend.billed", True)
     with studio_on(engine.url, workflow=flow, log=tmp_path / "log", silence=0.1) as studio:
         run = studio.run(scenes(2, **{"Guard.seconds": 0.4}))
-        await until(lambda: len(engine.prompts()) == 2)
+        await until(lambda: len(engine.prompts()) == 2 and run.state.counts["running"])
         engine.post("/queue", {"clear": True})
         assert [k.status for k in await run] == ["done", "lost"]
 

@@ -102,9 +102,9 @@ def last(of, value):
 
 
 async def test_cancelling_a_run_leaves_the_cell_it_shares_to_the_other(pair, board):
-    one = pair[0].run(board("red", 1, shared=1))
+    one = pair[0].run(board("red", 1, shared=2))
     await until(lambda: one.state.cells[0].status == "running")
-    first, castle, last = board("blue", 3, shared=1)
+    first, castle, last = board("blue", 3, shared=2)
     two = pair[1].run([castle, first, last])
     await until(lambda: two._joins)
     await one.cancel()
@@ -115,9 +115,9 @@ async def test_cancelling_a_run_leaves_the_cell_it_shares_to_the_other(pair, boa
 async def test_a_run_that_waits_only_for_a_shared_cell_makes_it_when_its_maker_is_cancelled(
     pair, board
 ):
-    one = pair[0].run(board("red", 1, shared=1))
+    one = pair[0].run(board("red", 1, shared=2))
     await until(lambda: one.state.cells[0].status == "running")
-    two = pair[1].run(board("blue", 1, shared=1))
+    two = pair[1].run(board("blue", 1, shared=2))
     await until(lambda: two._joins)
     await one.cancel()
     assert [k.status for k in await two] == ["done"]
@@ -125,9 +125,9 @@ async def test_a_run_that_waits_only_for_a_shared_cell_makes_it_when_its_maker_i
 
 async def test_cancelling_the_one_that_waits_does_not_hurt_the_maker(pair, engine, board):
     before = engine.ended()
-    one = pair[0].run(board("red", 1, shared=1))
+    one = pair[0].run(board("red", 1, shared=2))
     await until(lambda: one.state.cells[0].status == "running")
-    two = pair[1].run(board("blue", 1, shared=1))
+    two = pair[1].run(board("blue", 1, shared=2))
     await until(lambda: two._joins)
     await two.cancel()
     assert one.state.cells[0].status == "running", "nobody waited for it"
