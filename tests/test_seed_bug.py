@@ -11,15 +11,16 @@ import comfynb
 from comfynb.log import Log
 from comfynb.testing import FaultProxy
 
-SLOW = {"Guard.seconds": 0.25}
+NINE = scenes(9, **{"Guard.seconds": 0.1})
+NINE[5]["knobs"] = {"Guard.seconds": 2.5}
+"""The sixth takes long enough to kill its server in."""
 
 ANOTHER_PROCESS = """
 import json, sys
 import comfynb
-from support import scenes
-url, flow, log, knobs = sys.argv[1:]
+url, flow, log, scenes = sys.argv[1:]
 with comfynb.connect(url, workflow=flow, log=log) as studio:
-    print(json.dumps([k.status for k in studio.render(scenes(9, **json.loads(knobs)))]))
+    print(json.dumps([k.status for k in studio.render(json.loads(scenes))]))
 """
 
 
@@ -34,7 +35,7 @@ async def test_nothing_made_is_lost_with_the_server_and_retry_makes_exactly_the_
 ):
     folder = tmp_path / "log"
     with comfynb.connect(proxy.url, workflow=flow, log=folder, reconnect_for=0.5) as studio:
-        run = studio.run(scenes(9, **SLOW))
+        run = studio.run(NINE)
         given = []
         async for keyframe in run:
             given.append(keyframe)
@@ -62,7 +63,7 @@ async def test_nothing_made_is_lost_with_the_server_and_retry_makes_exactly_the_
     proxy.requests.clear()
     file = tmp_path / "flow.json"
     file.write_text(json.dumps(flow.graph, default=dict))
-    process = script(ANOTHER_PROCESS, proxy.url, file, folder, json.dumps(SLOW))
+    process = script(ANOTHER_PROCESS, proxy.url, file, folder, json.dumps(NINE))
     said, _ = process.communicate(timeout=30)
     assert json.loads(said) == ["cached"] * 9
     assert proxy.requests.keys() <= {"GET /system_stats", "GET /models"}
