@@ -62,11 +62,13 @@ async def test_cells_are_spread_and_every_row_names_its_server(engine, other_eng
 
 
 async def test_a_server_that_has_more_to_do_is_given_fewer(engine, other_engine, connect):
-    for _ in range(4):  # strangers' prompts, one after the other before each of ours
-        engine.post_prompt(**{"Guard.seconds": 0.4})
+    stranger = engine.post_prompt(**{"Guard.seconds": 60})
     with connect(engine.url, other_engine.url) as studio:
-        made = Counter(k.server for k in await studio.run(scenes(12, **{"Guard.seconds": 0.1})))
-    assert made[label(engine)] < made[label(other_engine)]
+        run = studio.run(scenes(12))
+        await until(lambda: run.state.made == 10)
+        engine.post("/interrupt", {"prompt_id": stranger})
+        made = Counter(k.server for k in await run)
+    assert made == {label(engine): 2, label(other_engine): 10}
 
 
 async def test_a_server_that_dies_gives_its_cells_to_the_others(own_engine, engine, connect):
