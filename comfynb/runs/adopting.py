@@ -7,13 +7,13 @@ its session would have used; so two that adopt the same prompt cannot double it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from comfynb import loop
 from comfynb.cells import Cell
 from comfynb.errors import BackendError, ClosedError
-from comfynb.keyframes import Keyframe
+from comfynb.keyframes import Failure, Keyframe, Status
 from comfynb.log import SubmittedRecord
 from comfynb.runs import failures
 from comfynb.runs.attempts import Attempts, Ear
@@ -84,22 +84,19 @@ class Adopting:
         if cell.index in self._attempts.unwanted:
             return self._attempts.results.unmade(cell, "cancelled", failures.CANCELLED)
         if unasked:
-            server = unasked[0]
-            results, failure = (
-                replace(self._attempts.results, server=server),
-                failures.unknown(server),
-            )
-            return results.unmade(cell, "unknown", failure)
-        self._attempts.sent[cell.index] += 1
+            return self._unmade(cell, "unknown", failures.unknown, unasked[0])
+        self._attempts.tries[cell.index] += 1
         server = sent[-1].server
         if resubmit_lost and self._attempts.may_try_on(server, cell, lanes):
             self._attempts.requeue(cell)
             return None
-        results, failure = (
-            replace(self._attempts.results, server=server),
-            failures.lost_before(server),
-        )
-        return results.unmade(cell, "lost", failure)
+        return self._unmade(cell, "lost", failures.lost_before, server)
+
+    def _unmade(
+        self, cell: Cell, status: Status, why: Callable[[str], Failure], server: str
+    ) -> Keyframe:
+        results = replace(self._attempts.results, server=server)
+        return results.unmade(cell, status, why(server))
 
     async def _follow(
         self, cell: Cell, record: SubmittedRecord, attempt: Attempt, lanes: Sequence[Lane]

@@ -41,13 +41,13 @@ class Attempts:
         store: Where results are kept.
         states: Told how the cells stand.
         unwanted: Indices of the cells that were given up.
-        sent: How often each cell came back from a server, lost or not, by its index.
+        tries: How often each cell came back from a server, lost or not, by its index.
     """
 
     def __init__(self, results: Results, store: Store, states: States) -> None:
         self.results, self.store, self.states = results, store, states
         self.unwanted: set[int] = set()
-        self.sent: Counter[int] = Counter()
+        self.tries: Counter[int] = Counter()
         self._there: dict[str, tuple[int, Lane]] = {}
 
     async def cancel(self, indices: Collection[int]) -> None:
@@ -64,7 +64,7 @@ class Attempts:
 
     def may_try(self, cell: Cell, lane: Lane) -> bool:
         """Whether a cell that a server lost may be sent to it once more."""
-        return self.sent[cell.index] < MOST_ATTEMPTS and not lane.backend.billed
+        return self.tries[cell.index] < MOST_ATTEMPTS and not lane.backend.billed
 
     def may_try_on(self, server: str, cell: Cell, lanes: Sequence[Lane]) -> bool:
         """The same, of a server by its label."""

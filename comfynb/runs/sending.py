@@ -139,7 +139,7 @@ class Sending:
             return None
         if cell.index in self._attempts.unwanted and outcome.status in ("cancelled", "lost"):
             outcome = replace(outcome, status="cancelled", failure=failures.CANCELLED)  # by us
-        self._attempts.sent[cell.index] += 1
+        self._attempts.tries[cell.index] += 1
         if outcome.status == "lost" and self._attempts.may_try(cell, lane):
             return None
         return await loop.in_worker(results.keep, cell, prompt_id, outcome, ear.warned, begun)
