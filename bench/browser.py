@@ -31,7 +31,7 @@ from bench.wire import Link, SocketComm
 from comfynb import loop
 from comfynb.boards.board import Board
 from comfynb.cells import make_cells
-from comfynb.keyframes import Keyframe, Output
+from comfynb.keyframes import THUMBNAIL_PX, Keyframe, Output
 from comfynb.log import thumbnails
 from comfynb.scenes import Storyboard
 from comfynb.widgets import SceneGrid
@@ -96,7 +96,7 @@ def _making(rounds: int) -> Row:
         thumbnails.make(data)
         middle = time.perf_counter()
         with Image.open(io.BytesIO(data)) as image:
-            image.thumbnail((thumbnails.SIDE_PX, thumbnails.SIDE_PX))
+            image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
             image.save(io.BytesIO(), "WEBP")
         ours.append((middle - begun) * 1000)
         plain.append((time.perf_counter() - middle) * 1000)
@@ -142,7 +142,7 @@ async def _singly(page, link: Link, *, rounds: int, count: int) -> list[Row]:
 async def _at_once(page, link: Link, *, rounds: int, count: int) -> list[Row]:
     """All at once, their thumbnails made before, each way on a page of its own."""
     bare, ours = [], []
-    thumbs = [thumbnails.make(_png(number, thumbnails.SIDE_PX)) for number in range(count)]
+    thumbs = [thumbnails.make(_png(number, THUMBNAIL_PX)) for number in range(count)]
     for _ in range(1 + rounds):
         pictures = Pictures(thumbs, bytes)
         async with _grid(page, link, count):

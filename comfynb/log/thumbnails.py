@@ -22,7 +22,6 @@ from comfynb.pictures import open_picture
 if TYPE_CHECKING:
     from PIL import Image
 
-SIDE_PX = THUMBNAIL_PX
 LARGEST_PX = 2**26
 """Pixels of the largest picture that is decoded (8192 x 8192; 256 MB as RGBA): a small file may
 claim any size."""
@@ -44,13 +43,15 @@ def make(data: bytes) -> bytes:
         opened, _ = open_picture(data)
         with opened:
             _check_size(opened)
-            opened.draft("RGB", (2 * SIDE_PX, 2 * SIDE_PX))  # JPEG decodes to a smaller size itself
+            opened.draft(
+                "RGB", (2 * THUMBNAIL_PX, 2 * THUMBNAIL_PX)
+            )  # JPEG decodes to a smaller size itself
             picture: Image.Image = opened
             if opened.mode.startswith("I"):  # 16 bits, which convert() would clip to white
                 picture = opened.convert("I").point(lambda value: value / 256)
             has_alpha = "A" in picture.getbands() or "transparency" in picture.info
             picture = picture.convert("RGBA" if has_alpha else "RGB")
-            picture.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
+            picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
             picture.save(small, "WEBP", quality=80, method=2)
     # Decoders meet strangers' bytes and fail in as many ways as there are formats.
     except Exception as exc:
