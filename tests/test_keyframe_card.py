@@ -5,10 +5,10 @@ import hashlib
 import io
 import os
 import re
-from html.parser import HTMLParser
 
 import nbformat
 import pytest
+from html_page import Page
 from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
@@ -19,33 +19,8 @@ from comfynb.log import Log, MemoryStore
 from comfynb.pictures import look
 from comfynb.scenes import Scene
 
-VOID = {"img"}
 SCENE = Scene(id="fox", prompt="a fox", title="The fox is up")
 EVIL = '<script>alert(1)</script>"><img src=x onerror=alert(2)>'
-
-
-class Page(HTMLParser):
-    """The text and the pictures of HTML; fails where an element is not closed."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.text, self.pictures, self.names, self._open = "", [], set(), []
-        self.feed(html)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.names.add(tag)
-        if tag == "img":
-            self.pictures.append(dict(attrs))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self._open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += f"{data} "
 
 
 def file_of(frames, kind="PNG"):
