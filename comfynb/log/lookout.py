@@ -47,7 +47,7 @@ class Lookout:
         try:
             if self._looking is None:
                 self._ready.clear()
-                self._looking = asyncio.create_task(self._look(), name="comfynb-log-watch")
+                self._looking = asyncio.create_task(self._look(), name="comfynb-log-lookout")
             await self._ready.wait()
             yield
         finally:

@@ -341,7 +341,7 @@ class _Pen:
 
     def __init__(self, layout: _Layout) -> None:
         self.sheet = Image.new("RGB", layout.size, PAPER)
-        self.sheet.__class__ = Sheet
+        self.sheet.__class__ = Sheet  # Pillow makes none of a subclass
         self._layout, self._draw = layout, ImageDraw.Draw(self.sheet)
         self._line = max(1, layout.scaled(1))
 
