@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import io
 import statistics
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from comfynb._version import __version__
 from comfynb.errors import LogError
 from comfynb.keyframes import Keyframe
 from comfynb.pictures import BadPictureError
+from comfynb.showing import markup
 from comfynb.showing.sheet import status_of, summary
 from comfynb.showing.shrink import shrink
 from comfynb.showing.wording import WITHOUT
@@ -259,11 +259,7 @@ def _value(value: Any) -> str:
 
 
 def _text(value: str) -> str:
-    """Return a text as HTML: bounded, without what HTML cannot hold, every sign escaped."""
-    if len(value) > LONGEST:
-        value = value[: LONGEST - 1] + "…"
-    shown = "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in value)
-    return html.escape(shown, quote=True)
+    return markup.text(value, LONGEST)
 
 
 def _footer(board: Sequence[Keyframe | Cell]) -> str:
